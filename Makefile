@@ -1,0 +1,34 @@
+# Two commands: `make demo` runs the main job on the default data, `make test` checks everything.
+# Both make their own environment in .venv, with uv where it is installed and pip otherwise, and reuse it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+
+.PHONY: demo test test-slow clean
+
+demo: .venv/installed
+	$(BIN)/deeplinear learn
+
+test: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/pytest -q
+
+test-slow: .venv/tested
+	$(BIN)/pytest -q -m slow
+
+.venv/bin/python:
+	$(if $(shell command -v uv),uv venv --quiet --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/tested: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) --constraint constraints.txt --editable '.[test]'
+	@touch $@ .venv/installed
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,30 @@
+__version__: str
+
+from . import conventions as conventions
+from . import curvature as curvature
+from . import data as data
+from . import diagnostics as diagnostics
+from . import exact as exact
+from . import flows as flows
+from . import init as init
+from . import plots as plots
+from . import records as records
+from . import tasks as tasks
+from .conventions import ENTRY_MEAN as ENTRY_MEAN
+from .conventions import HALF_MEAN as HALF_MEAN
+from .conventions import HALF_SUM as HALF_SUM
+from .conventions import MEAN as MEAN
+from .conventions import SUM as SUM
+from .conventions import LossScale as LossScale
+from .data import Modes as Modes
+from .data import Moments as Moments
+from .flows.solve import gradient_flow as gradient_flow
+from .learning import learn as learn
+from .measuring import measure as measure
+from .network import Network as Network
+from .objectives import SquaredError as SquaredError
+from .plots.report import report as report
+from .predict import learning_times as learning_times
+from .trajectory import Ending as Ending
+from .trajectory import Statistics as Statistics
+from .trajectory import Trajectory as Trajectory

@@ -1,0 +1,64 @@
+"""Matrices: thin SVD with fixed signs, products of chains, roots of covariances, Haar frames."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+def thin_svd(M: Float[Array, "out in"]) -> tuple[Array, Array, Array]:
+    """Thin SVD (U, s, V) with M = U diag(s) V^T and the entry of largest modulus in every column of U positive.
+
+    The signs make modes comparable between machines and runs; note that V, not V^T, is returned.
+    """
+    U, s, Vt = jnp.linalg.svd(M, full_matrices=False)
+    largest = jnp.argmax(jnp.abs(U), axis=0)
+    signs = jnp.sign(U[largest, jnp.arange(U.shape[1])])
+    return U * signs[None, :], s, Vt.T * signs[None, :]
+
+
+def from_svd(U: Float[Array, "out mode"], s: Float[Array, " mode"], V: Float[Array, "in mode"]) -> Array:
+    """U diag(s) V^T."""
+    return (U * s[None, :]) @ V.T
+
+
+def chain(matrices: Sequence[Array]) -> Array:
+    """Product M_h ... M_1 of (M_1, ..., M_h), multiplied along the thinner of the two outer sides."""
+    if matrices[0].shape[-1] <= matrices[-1].shape[-2]:
+        product = matrices[0]
+        for M in matrices[1:]:
+            product = M @ product
+        return product
+    product = matrices[-1]
+    for M in reversed(matrices[:-1]):
+        product = product @ M
+    return product
+
+
+def psd_root(S: Float[Array, "n n"]) -> tuple[Array, Array, Array]:
+    """Symmetric root R of a positive semidefinite S, its pseudo-inverse, and the projector onto the range of S.
+
+    Eigenvalues at most n eps lam_max count as zero, the accuracy to which they can be known.
+    """
+    eigenvalues, Q = jnp.linalg.eigh((S + S.T) / 2)
+    kept = eigenvalues > rank_tolerance(S.shape[0]) * jnp.max(jnp.abs(eigenvalues))
+    root = jnp.where(kept, jnp.sqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
+    inverse = jnp.where(kept, 1 / jnp.where(kept, root, 1.0), 0.0)
+    return from_svd(Q, root, Q), from_svd(Q, inverse, Q), from_svd(Q, kept.astype(S.dtype), Q)
+
+
+def rank_tolerance(n: int) -> float:
+    """Relative size below which an eigenvalue of an n x n covariance is rounding."""
+    return 4 * n * float(jnp.finfo(jnp.float64).eps)
+
+
+def haar(key: PRNGKeyArray, rows: int, columns: int) -> Float[Array, "rows columns"]:
+    """Haar-distributed matrix with orthonormal columns (rows >= columns) or orthonormal rows (rows < columns).
+
+    numpy's and JAX's QR alone are not Haar: the signs of R's diagonal have to be taken out.
+    """
+    if rows < columns:
+        return haar(key, columns, rows).T
+    Q, R = jnp.linalg.qr(jax.random.normal(key, (rows, columns)))
+    return Q * jnp.where(jnp.diagonal(R) < 0, -1.0, 1.0)[None, :]

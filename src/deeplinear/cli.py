@@ -1,0 +1,246 @@
+"""The command line: reads arguments, calls one function of the library, prints. Help never waits for JAX."""
+
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from . import __version__
+
+app = App(
+    name="deeplinear",
+    version=__version__,
+    help="The instrument for studying deep linear neural networks.",
+    help_format="plaintext",
+    result_action="return_value",
+)
+
+Flag = Annotated[bool, Parameter(negative="")]
+OptionalFlag = Annotated[bool | None, Parameter(negative="")]
+
+
+@app.command
+def learn(
+    data: str | None = None,
+    /,
+    *,
+    target: str | None = None,
+    hidden: str | None = None,
+    start: str | None = None,
+    scale: float | None = None,
+    seed: int | None = None,
+    loss: str | None = None,
+    center: OptionalFlag = None,
+    whiten: OptionalFlag = None,
+    rtol: float | None = None,
+    tolerance: float | None = None,
+    time: float | None = None,
+    max_steps: int | None = None,
+    experiment: Path | None = None,
+    set: Annotated[list[str] | None, Parameter(negative="")] = None,
+    out: Path | None = None,
+    overwrite: Flag = False,
+    json: Flag = False,
+    quiet: Flag = False,
+) -> None:
+    """Train a deep linear network on a data set and report what it learned when, with theory beside simulation.
+
+    Parameters
+    ----------
+    data: a task (digits, semantic, hierarchy) or a file (.csv, .tsv, .npz, .parquet, or x.npy,y.npy); default digits
+    target: columns of a table to predict, separated by commas; text becomes one-hot classes
+    hidden: widths of the hidden layers, separated by commas; default 32,32
+    start: gaussian, orthogonal, xavier, kaiming, balanced or decoupled
+    scale: size of the start: standard deviation of weights, or strength of every mode for decoupled; default 1e-3
+    seed: seed of the start; default 0
+    loss: half-mean, mean, half-sum, sum or entry-mean; only rescales time
+    center: subtract the means of inputs and outputs
+    whiten: make the inputs' second moment the identity
+    rtol: relative error of one integration step; default 1e-6
+    tolerance: excess loss, relative to the start, at which the run ends
+    time: time limit
+    max_steps: step limit
+    experiment: a TOML file with these settings; options on the command line win over it
+    set: one more setting as key=value, wins over everything; may be repeated
+    out: folder for the report, the record and the settings; default runs/NAME-1, -2, ...
+    overwrite: replace that folder if it exists
+    json: print one JSON object and nothing else
+    quiet: print nothing
+    """
+    given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
+    from .experiment import Experiment
+
+    chosen = Experiment.read(experiment) if experiment else Experiment()
+    chosen = Experiment(**{**chosen.model_dump(), **given}).with_settings(set or [])
+    folder = _free_folder(out, chosen.data, overwrite)
+    use_compilation_cache()
+    dataset = _run(chosen, show=not (json or quiet))
+    report, record = _write(dataset, chosen, folder, overwrite)
+    if json:
+        print(_to_json(summary(dataset, report, record)))
+    elif not quiet:
+        _print_table(dataset, report)
+
+
+SETTINGS_FILE = "experiment.toml"
+"""By this file a folder of results is known; --overwrite replaces no other folder."""
+SETTINGS = (
+    "data",
+    "target",
+    "hidden",
+    "start",
+    "scale",
+    "seed",
+    "loss",
+    "center",
+    "whiten",
+    "rtol",
+    "tolerance",
+    "time",
+    "max_steps",
+)
+
+
+def summary(data: Any, report: Path, record: Path) -> dict[str, Any]:
+    """What `--json` prints: modes, ending, statistics, theory, and where the record and the report are."""
+    columns = ("data_singular_values", "half_time", "half_time_predicted")
+    names = ("singular_value", "half_time", "half_time_predicted")
+    final = data["mode_strengths"].values[-1]
+    modes = [
+        {
+            "mode": a + 1,
+            **{name: float(data[column].values[a]) for name, column in zip(names, columns, strict=True)},
+            "strength": float(u),
+        }
+        for a, u in enumerate(final)
+    ]
+    theory = data.attrs["theory"]
+    return {
+        "modes": modes,
+        "ending": {name: data.attrs["ending"][name] for name in ("kind", "loss", "excess", "time", "message")},
+        "statistics": data.attrs["statistics"],
+        "theory": {"name": theory["name"], "violations": theory["violations"]},
+        "record": str(record),
+        "report": str(report),
+    }
+
+
+def use_compilation_cache() -> None:
+    """Lets JAX keep compiled programs in the user's cache folder, so that only the first run of a shape compiles."""
+    from platformdirs import user_cache_path
+
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(user_cache_path("deeplinear") / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+
+def main() -> None:
+    """Entry point: exit code 0, 1 for a failure, 2 for bad usage; bad input is answered by one line."""
+    sys.exit(_exit_code(sys.argv[1:]))
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _complain(error, 2)
+    except ValueError as error:
+        return _complain(error, 2)
+    except OSError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 1)
+    return 0
+
+
+def _complain(error: Any, code: int) -> int:
+    print(f"deeplinear: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def _run(experiment: Any, show: bool) -> Any:
+    from . import learning, tasks
+
+    task = tasks.resolve(experiment.data, experiment.target)
+    return learning.run(experiment, task.moments, progress=show and sys.stderr.isatty())
+
+
+def _free_folder(out: Path | None, data: str, overwrite: bool) -> Path:
+    """Where to write; refused before anything runs if it exists."""
+    from . import records
+
+    if out is None:
+        name, number = Path(data.split(",")[0]).stem, 1
+        while (folder := Path("runs") / f"{name}-{number}").exists():
+            number += 1
+        return folder
+    if out.exists() and not overwrite:
+        raise ValueError(f"`--out`: {out} exists; choose another folder or say --overwrite")
+    records.check_free(out, overwrite, known_by=SETTINGS_FILE)
+    return out
+
+
+def _write(data: Any, experiment: Any, folder: Path, overwrite: bool) -> tuple[Path, Path]:
+    """Report, record and settings, in a folder that appears whole or not at all."""
+    from . import plots, records
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with records.atomic_folder(folder, overwrite=overwrite, known_by=SETTINGS_FILE) as partial:
+        records.save(data, partial / "record.zarr")
+        plots.report(data, partial / "report.html")
+        (partial / SETTINGS_FILE).write_text(experiment.toml(), encoding="utf-8")
+    return folder / "report.html", folder / "record.zarr"
+
+
+def _to_json(value: Any) -> str:
+    """JSON in which what is not finite is null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [clean(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(clean(value))
+
+
+def _print_table(data: Any, report: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=data.attrs["title"], title_justify="left")
+    for heading in ("mode", "singular value", "share", "predicted half-time", "half-time", "strength", "of"):
+        table.add_column(heading, justify="right")
+    number = lambda value, form: "-" if math.isnan(value) else "never" if math.isinf(value) else format(value, form)
+    for a in range(min(data.sizes["mode"], 20)):
+        mode = data.isel(mode=a)
+        table.add_row(
+            str(a + 1),
+            number(float(mode["data_singular_values"]), ".6g"),
+            number(float(mode["variance_share"]), ".1%"),
+            number(float(mode["half_time_predicted"]), ".5g"),
+            number(float(mode["half_time"]), ".5g"),
+            number(float(mode["mode_strengths"][-1]), ".5g"),
+            number(float(mode["mode_targets"]), ".5g"),
+        )
+    console, ending, theory = Console(), data.attrs["ending"], data.attrs["theory"]
+    console.print(table)
+    if data.sizes["mode"] > 20:
+        console.print(f"... and {data.sizes['mode'] - 20} more modes, all in the record")
+    console.print(
+        f"Ending: {ending['kind']} at t = {ending['time']:.6g}, loss {ending['loss']:.6g} ({ending['message']})"
+    )
+    for violation in theory["violations"] if theory["name"] is None else ():
+        console.print(
+            f"No theory: {violation['theorem']}: {violation['assumption']}; off by {violation['violation']:.2g}"
+        )
+    if theory["name"]:
+        console.print(f"Theory: {theory['name']}, {theory['formula']}")
+    for warning in data.attrs["warnings"]:
+        console.print(f"Note: {warning}")
+    print(f"Report: {report}")

@@ -1,0 +1,70 @@
+"""Singular values, and strengths of the data's modes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._types import Scalar
+from ..network import Network
+from .labels import labelled
+
+
+def loss(objective: Any) -> Callable[[Network], Scalar]:
+    """The objective at the end-to-end matrix, as a diagnostic.
+
+    >>> from deeplinear import SquaredError
+    >>> float(loss(SquaredError.from_moments([[2.0]]))(Network([[[1.0]]])))
+    0.5
+    """
+    units = getattr(getattr(objective, "scale", None), "name", "1")
+    return labelled((), "loss", units)(lambda network: objective(network.end_to_end))
+
+
+def excess_loss(objective: Any, max_rank: int | None = None) -> Callable[[Network], Scalar]:
+    """Loss above the smallest loss of a matrix of rank at most `max_rank`, at least 0.
+
+    >>> from deeplinear import SquaredError
+    >>> float(excess_loss(SquaredError.from_moments([[2.0]], trace_yy=5.0))(Network([[[2.0]]])))
+    0.0
+    """
+    label = labelled((), "loss above the smallest that these widths can reach", objective.scale.name)
+    return label(lambda network: objective.excess(network.end_to_end, max_rank))
+
+
+def mode_strengths(objective: Any) -> Callable[[Network], Float[Array, " mode"]]:
+    r"""Strength $u_a^T W v_a$ of every mode $(u_a, s_a, v_a)$ of the data, shape (mode,), largest $s_a$ first.
+
+    >>> from deeplinear import SquaredError
+    >>> objective = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
+    >>> mode_strengths(objective)(Network([[[0.5, 0.0], [0.0, 0.25]]])).tolist()
+    [0.5, 0.25]
+
+    Source: Saxe, McClelland and Ganguli (2014), section 2.
+    """
+    U, _, V = objective.modes
+    label = labelled(("mode",), "strength of the data's mode, u_a^T W v_a")
+    return label(lambda network: jnp.sum(U * (network.end_to_end @ V), axis=0))
+
+
+@labelled(("rank",), "singular values of the end-to-end matrix")
+def singular_values(network: Network) -> Float[Array, " rank"]:
+    """Singular values of the end-to-end matrix that its widths allow, largest first, shape (min(widths),).
+
+    >>> singular_values(Network([[[3.0, 0.0], [0.0, 4.0]]])).tolist()
+    [4.0, 3.0]
+    """
+    return jnp.linalg.svd(network.end_to_end, compute_uv=False)[: network.max_rank]
+
+
+@labelled(("layer", "index"), "singular values of every layer")
+def layer_singular_values(network: Network) -> Float[Array, "layer index"]:
+    """Singular values of every layer, shape (layer, index), largest first, padded with NaN.
+
+    >>> layer_singular_values(Network([[[3.0, 0.0], [0.0, 4.0]], [[2.0, 0.0]]])).tolist()
+    [[4.0, 3.0], [2.0, nan]]
+    """
+    values = [jnp.linalg.svd(W, compute_uv=False) for W in network.weights]
+    longest = max(s.shape[0] for s in values)
+    return jnp.stack([jnp.pad(s, (0, longest - s.shape[0]), constant_values=jnp.nan) for s in values])

@@ -1,0 +1,5 @@
+"""Closed forms: what can be solved is solved."""
+
+from .modes import half_time as half_time
+from .modes import mode_strength as mode_strength
+from .modes import mode_time as mode_time

@@ -1,0 +1,202 @@
+"""The description of one learning run: validated, written as TOML or as a command, with a stable hash."""
+
+import difflib
+import hashlib
+import json
+import os
+import shlex
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+Start = Literal["gaussian", "orthogonal", "xavier", "kaiming", "balanced", "decoupled"]
+Loss = Literal["half-mean", "mean", "half-sum", "sum", "entry-mean"]
+
+WANTED = {
+    "data": "give a task or a file as text, not empty and not beginning with '-'",
+    "target": "give names of columns as text, with commas between them",
+    "hidden": "every width must be a positive integer",
+    "start": "give one of gaussian, orthogonal, xavier, kaiming, balanced, decoupled",
+    "scale": "it must be a finite number above 0",
+    "seed": "it must be an integer from 0 to 2^63 - 1",
+    "loss": "give one of half-mean, mean, half-sum, sum, entry-mean",
+    "center": "give true or false",
+    "whiten": "give true or false",
+    "rtol": "it must be a number from 1e-13 to below 0.1",
+    "tolerance": "it must be a number above 1e-14 and below 1",
+    "time": "it must be a finite number above 0; leave it out for no limit",
+    "max_steps": "it must be an integer of at least 1",
+}
+"""What every setting must be, as error messages say it."""
+
+
+class Experiment(BaseModel):
+    """One run of `learn`, from the data to the end of training. Wrong settings raise a `ValueError` of one line.
+
+    >>> experiment = Experiment(data="semantic", hidden=(16,), seed=3)
+    >>> experiment.command()
+    'deeplinear learn semantic --hidden 16 --seed 3'
+    >>> Experiment(hidden=(32, 0))
+    Traceback (most recent call last):
+    ...
+    ValueError: `hidden`: got 0; every width must be a positive integer
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    data: str = Field(
+        "digits", min_length=1, pattern=r"^[^-]", description="task (semantic, hierarchy, digits) or file"
+    )
+    target: str | None = Field(None, min_length=1, description="output columns of a table, with commas between")
+    hidden: tuple[int, ...] = Field((32, 32), description="widths of the hidden layers, first to last; may be empty")
+    start: Start = Field("gaussian", description="distribution of the initial weights")
+    scale: float = Field(1e-3, gt=0, description="size of the initial weights")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of the initial weights")
+    loss: Loss = Field("half-mean", description="scale of the squared loss; it sets the unit of time")
+    center: bool = Field(False, description="subtract the means of inputs and outputs")
+    whiten: bool = Field(False, description="whiten the inputs")
+    rtol: float = Field(1e-6, ge=1e-13, lt=1e-1, description="relative tolerance of the integrator")
+    tolerance: float = Field(1e-6, gt=1e-14, lt=1, description="relative excess loss at which the run ends")
+    time: float | None = Field(None, gt=0, description="longest training time")
+    max_steps: int = Field(100_000, ge=1, description="largest number of integrator steps")
+
+    def __init__(self, /, **settings: Any) -> None:
+        _check_names(settings)
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ValueError(_one_line(error)) from None
+
+    @field_validator("hidden", mode="before")
+    @classmethod
+    def _widths(cls, value: Any) -> Any:
+        """One width, a list, or text such as "32,32"."""
+        if isinstance(value, str):
+            parts = [part.strip() for part in value.strip("()[] ").rstrip(",").split(",")]
+            return tuple(int(part) if part.isdecimal() else part for part in parts if part or len(parts) > 1)
+        if isinstance(value, int):
+            return (value,)
+        return tuple(map(cls._python_number, value)) if isinstance(value, Sequence) else value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _python_number(cls, value: Any) -> Any:
+        """Scalars and arrays of numpy as numbers and lists; pydantic runs the validator that is written last first."""
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    @field_validator("hidden")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        for width in value:
+            if width < 1:
+                raise ValueError(repr(width))
+        return value
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> "Experiment":
+        """The experiment in a TOML file (`seed = 3`, one setting per line); settings left out keep their defaults."""
+        name = os.path.basename(path)
+        try:
+            settings = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        except FileNotFoundError:
+            raise ValueError(f"`path`: there is no experiment file {str(path)!r}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"`path`: {str(path)!r} cannot be read ({str(error).splitlines()[0]})") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"`path`: {name!r} is not valid TOML ({error}); write lines such as seed = 3") from None
+        try:
+            return cls(**settings)
+        except ValueError as error:
+            raise ValueError(f"{error} (in {name!r})") from None
+
+    def with_settings(self, settings: Sequence[str]) -> "Experiment":
+        """This experiment with some settings changed, each given as "key=value".
+
+        Values are read as TOML, or as text where they are none; `hidden=32,32` works, and no value (`time=`) restores
+        the default.
+
+        >>> Experiment().with_settings(["hidden=8,8", "rtol=1e-8", "time="]).command()
+        'deeplinear learn digits --hidden 8,8 --rtol 1e-08'
+        """
+        changed = self.model_dump()
+        for setting in settings:
+            key, equals, text = setting.partition("=")
+            key = key.strip().replace("-", "_")
+            if not equals or not key:
+                raise ValueError(f"`settings`: got {setting!r}; write key=value, such as seed=3")
+            _check_names([key])
+            changed[key] = _value(key, text.strip())
+        return type(self)(**changed)
+
+    def toml(self) -> str:
+        """TOML text that `read` turns into the same experiment; settings that are None are left out.
+
+        >>> print(Experiment(hidden=(8,)).toml().splitlines()[1])
+        hidden = [8]
+        """
+        return "".join(f"{key} = {_toml_value(value)}\n" for key, value in self if value is not None)
+
+    def command(self) -> str:
+        """The shell command of this run, with the options that are not defaults; `hidden=()` is an empty option."""
+        words = ["deeplinear", "learn", self.data]
+        for key, value in self:
+            if key == "data" or value == type(self).model_fields[key].default:
+                continue
+            option = "--" + key.replace("_", "-")
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [option] if value is True else [f"{option}={text}"] if text.startswith("-") else [option, text]
+        return shlex.join(words)
+
+    def digest(self) -> str:
+        """12 hex digits of the SHA-256 of all settings as canonical JSON: the same on every machine and in every run.
+
+        >>> Experiment().digest() == Experiment(seed=0).digest() != Experiment(seed=1).digest()
+        True
+        """
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _check_names(names: Any) -> None:
+    for name in names:
+        if name not in Experiment.model_fields:
+            near = difflib.get_close_matches(str(name), Experiment.model_fields, n=1)
+            guess = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"`{name}`: is no setting; {guess}known are {', '.join(Experiment.model_fields)}")
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first complaint, in the words of this library."""
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0])
+    context = first.get("ctx", {})  # a validator that looks at single widths names the one that is wrong
+    came = str(context["error"]) if "error" in context else repr(first["input"])
+    near = difflib.get_close_matches(str(first["input"]), WANTED[name].split(" of ")[-1].split(", "), n=1)
+    guess = f"did you mean {near[0]!r}? " if near and first["type"] == "literal_error" else ""
+    return f"`{name}`: got {came if len(came) <= 60 else came[:57] + '...'}; {guess}{WANTED[name]}"
+
+
+def _value(key: str, text: str) -> Any:
+    """A value from the command line: TOML, else text; texts that look like something else (target=2019) stay texts."""
+    field = Experiment.model_fields[key]
+    if not text:
+        return field.default
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    value = parsed["value"] if parsed.keys() == {"value"} else text
+    return text if key in ("data", "target") and not isinstance(value, str) else value
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)

@@ -1,0 +1,215 @@
+"""The main job: data in, learning dynamics of a deep linear network out, with theory beside simulation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from . import init
+from .conventions import HALF_MEAN, LOSS_SCALES, LossScale
+from .data import Moments
+from .experiment import Experiment
+from .flows.solve import gradient_flow
+from .measuring import measure
+from .network import Network
+from .objectives import SquaredError
+from .predict import Prediction, learning_times
+from .tasks import Task
+
+
+def learn(
+    X: Any,
+    Y: Any = None,
+    *,
+    hidden: int | Sequence[int] = (32, 32),
+    init: str = "gaussian",
+    scale: float = 1e-3,
+    seed: int = 0,
+    loss: LossScale | str = HALF_MEAN,
+    center: bool = False,
+    whiten: bool = False,
+    rtol: float = 1e-6,
+    tolerance: float = 1e-6,
+    time: float | None = None,
+    max_steps: int | None = None,
+    progress: bool | Callable[[Any], None] = False,
+) -> xr.Dataset:
+    r"""Learning dynamics of a deep linear network on samples in rows: the gradient flow with theory beside it.
+
+    X (n, d_x) and Y (n, d_y), or a `tasks.Task` or `Moments` in the place of X. The network has widths (d_x, *hidden,
+    d_y) and starts from `init`: "gaussian", "orthogonal", "balanced" (of size `scale`), "decoupled" (every mode at
+    strength `scale`), "xavier" or "kaiming". `center` subtracts the means, `whiten` makes sigma_xx the identity on its
+    range; neither is done unasked. `tolerance`, `time`, `max_steps`, `rtol`, `progress`: see `gradient_flow`.
+
+    The dataset holds loss, mode strengths, spectra, conservation and alignment over time; per mode the singular value,
+    the share of explained variance, the target, the half-time simulated and predicted; in its attributes the ending,
+    the theory with its violated assumptions, warnings, versions and the configuration. `deeplinear.report` makes a page
+    of it. Raises `ValueError` for bad data and settings.
+
+    >>> import deeplinear as dl
+    >>> data = learn(dl.tasks.semantic(), hidden=16, init="decoupled")
+    >>> data["half_time"].values.round(2).tolist()
+    [4.91, 7.01, 11.03, 11.03]
+
+    Source: Saxe, McClelland and Ganguli (2014, 2019).
+    """
+    settings: dict[str, Any] = {} if max_steps is None else {"max_steps": max_steps}
+    experiment = Experiment(
+        data=X.name if isinstance(X, Task) else "samples",
+        hidden=(hidden,) if isinstance(hidden, int) else tuple(hidden),
+        start=init,
+        scale=scale,
+        seed=seed,
+        loss=str(loss),
+        center=center,
+        whiten=whiten,
+        rtol=rtol,
+        tolerance=tolerance,
+        time=time,
+        **settings,
+    )
+    moments = X if isinstance(X, Moments) else X.moments if isinstance(X, Task) else Moments.of(X, Y)
+    return run(experiment, moments, progress)
+
+
+def run(experiment: Experiment, moments: Moments, progress: bool | Callable[[Any], None] = False) -> xr.Dataset:
+    """The dataset of one experiment on given moments; `learn` and the command line both end here."""
+    remarks = moments.remarks()
+    if experiment.center:
+        moments = moments.centered()
+    if experiment.whiten:
+        d_x = moments.d_x
+        moments, _ = moments.whitened()
+        remarks.append(f"inputs were whitened: {moments.d_x} principal directions of {d_x} inputs carry variance")
+    objective = SquaredError.from_data(moments, LOSS_SCALES[experiment.loss])
+    widths = (moments.d_x, *experiment.hidden, moments.d_y)
+    start = starting_network(experiment, objective, widths)
+    prediction = learning_times(objective, start)
+    trajectory = gradient_flow(
+        objective,
+        start,
+        rtol=experiment.rtol,
+        tolerance=experiment.tolerance,
+        max_time=experiment.time,
+        max_steps=experiment.max_steps,
+        progress=progress,
+    )
+    data = measure(trajectory)
+    data = data.assign(_per_mode(data, objective, start, prediction))
+    if prediction.strengths is not None:
+        curves = prediction.strengths(data["time"].values)
+        data["theory_mode_strengths"] = (
+            ("time", "mode"),
+            curves,
+            {"long_name": f"mode strengths by theory: {prediction.name}"},
+        )
+    data.attrs |= _attributes(experiment, widths, prediction, remarks + _remarks(data, widths))
+    return data
+
+
+def starting_network(experiment: Experiment, objective: SquaredError, widths: tuple[int, ...]) -> Network:
+    """The start that an experiment names."""
+    seed, scale = experiment.seed, experiment.scale
+    makers = {
+        "gaussian": lambda: init.gaussian(seed, widths, scale),
+        "orthogonal": lambda: init.orthogonal(seed, widths, scale),
+        "xavier": lambda: init.xavier(seed, widths),
+        "kaiming": lambda: init.kaiming(seed, widths),
+        "balanced": lambda: init.balanced(seed, widths, scale=scale),
+        "decoupled": lambda: init.decoupled(seed, objective, widths, scale),
+    }
+    return makers[experiment.start]()
+
+
+def first_crossings(times: np.ndarray, curves: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Time at which each column of `curves` (time, mode) first reaches its level, by linear interpolation; NaN: never.
+
+    >>> first_crossings(np.array([0.0, 1.0, 2.0]), np.array([[0.0], [2.0], [4.0]]), np.array([3.0])).tolist()
+    [1.5]
+    """
+    crossings = np.full(levels.shape, np.nan)
+    for a, level in enumerate(levels):
+        above = np.flatnonzero(curves[:, a] >= level) if level > 0 else np.flatnonzero(curves[:, a] <= level)
+        if level == 0 or above.size == 0:
+            continue
+        i = above[0]
+        if i == 0:
+            crossings[a] = times[0]
+            continue
+        low, high = curves[i - 1, a], curves[i, a]
+        crossings[a] = times[i - 1] + (times[i] - times[i - 1]) * (level - low) / (high - low)
+    return crossings
+
+
+def _per_mode(data: xr.Dataset, objective: SquaredError, start: Network, prediction: Prediction) -> dict[str, Any]:
+    """What is known of every mode besides its curve."""
+    U, s, V = objective.modes
+    best = objective.optimum_at_rank(start.max_rank)
+    targets = np.asarray(jnp.sum(U * (best @ V), axis=0))
+    targets = np.where(np.abs(targets) > 1e-12 * np.abs(targets).max(initial=0.0), targets, 0.0)
+    explained = np.asarray(jnp.sum((U.T @ objective.optimum @ objective.sigma_xx) * (U.T @ objective.optimum), axis=1))
+    half = first_crossings(data["time"].values, data["mode_strengths"].values, targets / 2)
+    units = data["time"].attrs["units"]
+    return {
+        "data_singular_values": ("mode", np.asarray(s), {"long_name": "singular values of sigma_yx", "units": "1"}),
+        "variance_share": (
+            "mode",
+            explained / max(explained.sum(), 1e-300),
+            {"long_name": "share of the explained variance", "units": "1"},
+        ),
+        "mode_targets": ("mode", targets, {"long_name": "final strength in theory, u_a^T W* v_a", "units": "1"}),
+        "half_time": ("mode", half, {"long_name": "time at half of the final strength", "units": units}),
+        "half_time_predicted": (
+            "mode",
+            prediction.half_times,
+            {"long_name": "predicted time at half of the final strength", "units": units},
+        ),
+    }
+
+
+def _remarks(data: xr.Dataset, widths: tuple[int, ...]) -> list[str]:
+    remarks, ending = [], data.attrs["ending"]
+    modes = int(np.sum(data["data_singular_values"].values > 1e-12))
+    narrowest = min(widths[1:-1], default=modes)
+    if narrowest < modes:
+        remarks.append(
+            f"the narrowest hidden layer has {narrowest} units: {modes - narrowest} of {modes} modes are never learned"
+        )
+    if ending["kind"] != "global minimum":
+        remarks.append(f"the run did not converge ({ending['kind']}): {ending['message']}")
+    return remarks
+
+
+def _attributes(
+    experiment: Experiment, widths: tuple[int, ...], prediction: Prediction, remarks: list[str]
+) -> dict[str, Any]:
+    settings = experiment.model_dump(mode="json")
+    start = f"{experiment.start} start" + (
+        "" if experiment.start in ("xavier", "kaiming") else f" of scale {experiment.scale:g}"
+    )
+    checks = (
+        prediction.checks
+        if prediction.name is None
+        else tuple(c for c in prediction.checks if c.theorem == prediction.name)
+    )
+    return {
+        "title": f"{experiment.data}: {' → '.join(map(str, widths))}, {start}",
+        "data": experiment.data,
+        "start": experiment.start,
+        "scale": experiment.scale,
+        "seed": experiment.seed,
+        "rtol": experiment.rtol,
+        "tolerance": experiment.tolerance,
+        "centered": experiment.center,
+        "whitened": experiment.whiten,
+        "theory": {
+            "name": prediction.name,
+            "formula": prediction.formula,
+            "violations": [{**check._asdict(), "holds": check.holds} for check in checks if not check.holds],
+        },
+        "warnings": remarks,
+        "experiment": settings,
+        "command": experiment.command(),
+    }

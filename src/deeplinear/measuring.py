@@ -1,0 +1,79 @@
+"""A trajectory and diagnostics, read into one labelled dataset."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+import xarray as xr
+
+from . import diagnostics, records
+from .conventions import TIME_UNIT
+from .network import Network
+from .objectives import SquaredError
+from .trajectory import Trajectory
+
+
+def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> xr.Dataset:
+    """Every diagnostic at every time of a trajectory, as an `xarray.Dataset` with named dimensions.
+
+    `readings` maps names to functions of one `Network` (JAX code), for instance those of `deeplinear.diagnostics`; none
+    named: loss, excess loss, mode strengths (where the trajectory knows its objective), singular values of the product
+    and of every layer, drift of the imbalance, alignment. Dimensions: time, mode, rank, layer, index, junction,
+    numbered from 1; a function without labels gets dimensions named after itself. Attributes: widths, loss scale, unit
+    of time, ending, statistics, versions. Raises `ValueError` for a reading that is not a function.
+
+    >>> import deeplinear as dl
+    >>> objective = dl.SquaredError.from_moments([[1.0]])
+    >>> trajectory = dl.gradient_flow(objective, dl.Network([[[0.1]], [[0.1]]]), ts=[0.0, 1.0])
+    >>> measure(trajectory, squared=lambda network: network.end_to_end**2)["squared"].dims
+    ('time', 'squared_1', 'squared_2')
+    """
+    readings = readings or default_readings(trajectory)
+    variables = {}
+    for name, reading in readings.items():
+        if not callable(reading):
+            raise ValueError(f"`{name}`: got a {type(reading).__name__}; give a function of one Network")
+        values = np.asarray(_mapped(trajectory, reading))
+        labels = getattr(reading, "labels", None)
+        dims = labels.dims if labels else tuple(f"{name}_{axis}" for axis in range(1, values.ndim))
+        attributes = {"long_name": labels.long_name, "units": labels.units} if labels else {}
+        variables[name] = (("time", *dims), values, attributes)
+    sizes = {dim: n for dims, values, _ in variables.values() for dim, n in zip(dims, values.shape, strict=True)}
+    coordinates = {dim: np.arange(1, n + 1) for dim, n in sizes.items() if dim != "time"}
+    coordinates["time"] = ("time", np.asarray(trajectory.ts), {"long_name": "time", "units": TIME_UNIT})
+    return xr.Dataset(variables, coordinates, _attributes(trajectory))
+
+
+def default_readings(trajectory: Trajectory) -> dict[str, Callable[[Network], Any]]:
+    """What `measure` reads when nothing is named."""
+    objective, start = trajectory.objective, trajectory[0]
+    readings: dict[str, Callable[[Network], Any]] = {}
+    if objective is not None:
+        readings["loss"] = diagnostics.loss(objective)
+    if isinstance(objective, SquaredError):
+        readings["excess_loss"] = diagnostics.excess_loss(objective, start.max_rank)
+        readings["mode_strengths"] = diagnostics.mode_strengths(objective)
+    readings["singular_values"] = diagnostics.singular_values
+    readings["layer_singular_values"] = diagnostics.layer_singular_values
+    if start.depth > 1:
+        readings["imbalance_drift"] = diagnostics.imbalance_drift(start)
+        readings["alignment"] = diagnostics.alignment
+    return readings
+
+
+@eqx.filter_jit
+def _mapped(trajectory: Trajectory, reading: Callable[[Network], Any]) -> Any:
+    return trajectory.map(reading)
+
+
+def _attributes(trajectory: Trajectory) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"widths": list(trajectory.networks.widths), "time_unit": TIME_UNIT}
+    scale = getattr(trajectory.objective, "scale", None)
+    if scale is not None:
+        attributes |= {"loss_scale": scale.name, "loss_formula": scale.formula}
+    for name in ("ending", "statistics"):
+        value = getattr(trajectory, name)
+        if value is not None:
+            attributes[name] = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(value).items()}
+    return attributes | {"versions": records.provenance()}

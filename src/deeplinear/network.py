@@ -1,0 +1,206 @@
+"""The network: a frozen tuple of weight matrices, read from wherever people keep theirs."""
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
+
+from ._linalg import chain
+
+
+class Network(eqx.Module):
+    r"""A deep linear network $x \mapsto W_h \cdots W_1 x$ as a value.
+
+    `weights[l - 1]` is $W_l$ with shape (d_l, d_{l-1}). A frozen pytree: `jax.grad`, `jax.vmap` and optimisers take it
+    as it is, and a trajectory is a network whose weights have a leading time axis. Raises `ValueError` on construction
+    for shapes that do not chain, empty layers, and entries that are not finite real numbers.
+
+    >>> network = Network([[[1.0, 2.0]], [[3.0], [4.0]]])
+    >>> network
+    Network(2 -> 1 -> 2: 4 weights, float64)
+    >>> network.widths, network.depth
+    ((2, 1, 2), 2)
+    >>> network.end_to_end.tolist()
+    [[3.0, 6.0], [4.0, 8.0]]
+    """
+
+    weights: tuple[Array, ...]
+
+    def __init__(self, weights: "Network | Mapping[str, Any] | Iterable[Any]"):
+        if isinstance(weights, Network):
+            weights = weights.weights
+        if isinstance(weights, Mapping):
+            weights = _in_order(weights)
+        if not isinstance(weights, Iterable):
+            raise ValueError(f"`weights`: got {weights!r}; give one matrix a layer, first layer first")
+        self.weights = tuple(_matrix(l, W) for l, W in enumerate(weights, start=1))
+        if not self.weights:
+            raise ValueError("`weights`: is empty; a network needs at least one matrix")
+        for l, (below, above) in enumerate(pairwise(self.weights), start=1):
+            if above.shape[1] != below.shape[0]:
+                raise ValueError(
+                    f"`weights`: layer {l} has {below.shape[0]} rows, but layer {l + 1} has {above.shape[1]} columns; "
+                    "W_l must have shape (d_l, d_{l-1})"
+                )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """(d_x, d_1, ..., d_{h-1}, d_y)."""
+        return (self.weights[0].shape[-1], *(W.shape[-2] for W in self.weights))
+
+    @property
+    def depth(self) -> int:
+        """Number of weight matrices h."""
+        return len(self.weights)
+
+    @property
+    def max_rank(self) -> int:
+        """Largest rank of the end-to-end matrix: the smallest width."""
+        return min(self.widths)
+
+    @property
+    def end_to_end(self) -> Array:
+        """W_h ... W_1, shape (d_y, d_x)."""
+        return chain(self.weights)
+
+    def product(self, i: int, j: int) -> Array:
+        """W_{i:j} = W_j ... W_i, shape (d_j, d_{i-1}), for 1 <= i <= j <= h; raises `ValueError` otherwise."""
+        if not 1 <= i <= j <= self.depth:
+            raise ValueError(f"`i`, `j`: got {i}, {j}; layers are numbered 1 <= i <= j <= {self.depth}")
+        return chain(self.weights[i - 1 : j])
+
+    def between(self, input_map: Any = None, output_map: Any = None) -> "Network":
+        """The network with W_1 <- W_1 `input_map` and W_h <- `output_map` W_h; None leaves a side alone.
+
+        >>> Network([[[2.0]]]).between(input_map=[[1.0, 0.0]]).widths
+        (2, 1)
+        """
+        weights = list(self.weights)
+        if input_map is not None:
+            weights[0] = weights[0] @ jnp.asarray(input_map, dtype=weights[0].dtype)
+        if output_map is not None:
+            weights[-1] = jnp.asarray(output_map, dtype=weights[-1].dtype) @ weights[-1]
+        return Network(weights)
+
+    @classmethod
+    def from_torch(cls, module_or_state_dict: Any) -> "Network":
+        """The network in an `nn.Sequential` of `nn.Linear` without biases, or in a mapping from names to arrays.
+
+        torch is not imported; parameters are detached and copied. Raises `ValueError` for layers other than Linear
+        and for biases that are not zero.
+
+        >>> Network.from_torch({"0.weight": [[1.0, 2.0]], "1.weight": [[3.0]]}).widths
+        (2, 1, 1)
+        """
+        if isinstance(module_or_state_dict, Mapping):
+            return cls(module_or_state_dict)
+        for name, layer in module_or_state_dict.named_modules():
+            if not any(True for _ in layer.children()) and type(layer).__name__ not in ("Linear", "Identity"):
+                raise ValueError(
+                    f"`module_or_state_dict`: layer {name!r} is a {type(layer).__name__}; only Linear layers make "
+                    "a deep linear network"
+                )
+        return cls(module_or_state_dict.state_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Network":
+        """The network in an .npz or .safetensors file, one matrix a layer, in the order of the numbers in their names.
+
+        Nothing is unpickled. Raises `ValueError` naming the file for anything else.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"`path`: there is no file {path}")
+        if path.suffix not in (".npz", ".safetensors"):
+            raise ValueError(f"`path`: {path.name} ends in {path.suffix!r}; give a .npz or .safetensors file")
+        read = _safetensors().load_file if path.suffix == ".safetensors" else _read_npz
+        try:
+            arrays = read(path)
+        except Exception as problem:  # zipfile, zlib, numpy and safetensors have their own for a damaged file
+            line = str(problem).split("\n")[0]
+            raise ValueError(f"`path`: {path.name} is damaged or holds no plain arrays ({line})") from problem
+        return cls(arrays)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the weights as W1, W2, ... to an .npz or .safetensors file, which `load` and others read."""
+        path = Path(path)
+        arrays = {f"W{l}": np.asarray(W) for l, W in enumerate(self.weights, start=1)}
+        temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+        try:
+            if path.suffix == ".safetensors":
+                _safetensors().save_file({name: np.ascontiguousarray(W) for name, W in arrays.items()}, temporary)
+            elif path.suffix == ".npz":
+                np.savez(temporary, allow_pickle=False, **arrays)
+            else:
+                raise ValueError(f"`path`: {path.name} ends in {path.suffix!r}; give a .npz or .safetensors file")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def __repr__(self) -> str:
+        if not all(hasattr(W, "shape") for W in self.weights):  # a pytree in the middle of a transformation
+            return f"Network({self.weights!r})"
+        count = sum(int(np.prod(W.shape[-2:])) for W in self.weights)
+        batch = self.weights[0].shape[:-2]
+        leading = f", batch {'x'.join(map(str, batch))}" if batch else ""
+        return f"Network({' -> '.join(map(str, self.widths))}: {count:,} weights, {self.weights[0].dtype}{leading})"
+
+
+def _matrix(l: int, W: Any) -> Array:
+    """W_l as a finite JAX matrix of floating or boolean entries (a mask), else one clear `ValueError`."""
+    if hasattr(W, "detach"):  # a torch tensor
+        W = W.detach().cpu().numpy()
+    if not isinstance(W, jax.Array):
+        try:
+            W = np.asarray(W)
+        except ValueError:
+            raise ValueError(f"`weights`: layer {l} has rows of different lengths; give a matrix") from None
+    if W.dtype.kind not in "biu" and not jnp.issubdtype(W.dtype, jnp.floating):
+        raise ValueError(f"`weights`: layer {l} has entries of type {W.dtype}; give real numbers")
+    if W.ndim != 2 or 0 in W.shape:
+        raise ValueError(f"`weights`: layer {l} has shape {W.shape}; it must be (d_l, d_{{l-1}}) with positive widths")
+    if W.dtype != bool and not jnp.issubdtype(W.dtype, jnp.floating):
+        W = W.astype(float)
+    if not isinstance(W, Tracer) and not np.isfinite(W).all():
+        raise ValueError(f"`weights`: layer {l} has entries that are NaN or infinite; give finite weights")
+    return jnp.asarray(W)
+
+
+def _in_order(arrays: Mapping[str, Any]) -> list[Any]:
+    """The matrices of a mapping in the natural order of their names; biases must be zero."""
+    natural = lambda name: [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+    matrices = []
+    for name in sorted(arrays, key=natural):
+        array = arrays[name]
+        if np.ndim(array) == 1 or name.rsplit(".", 1)[-1] == "bias":
+            if np.any(np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)):
+                raise ValueError(
+                    f"`weights`: {name!r} is a bias that is not zero; a deep linear network here is a chain of matrices"
+                )
+            continue
+        matrices.append(array)
+    return matrices
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _safetensors():
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ValueError(
+            "`path`: reading and writing .safetensors needs the package safetensors; pip install 'deeplinear[torch-io]'"
+        ) from None
+    return safetensors.numpy

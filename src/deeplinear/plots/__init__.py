@@ -1,0 +1,11 @@
+"""Figures of a run and its report; numpy, xarray, matplotlib and jinja2 only, never JAX."""
+
+from .dynamics import alignment as alignment
+from .dynamics import data_spectrum as data_spectrum
+from .dynamics import imbalance as imbalance
+from .dynamics import layer_spectra as layer_spectra
+from .dynamics import loss as loss
+from .dynamics import modes as modes
+from .dynamics import overview as overview
+from .report import report as report
+from .svg import svg as svg

@@ -1,0 +1,262 @@
+"""When every mode will be learned, predicted from the start: closed forms, and one integration of the start's shape."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.integrate import solve_ivp
+from scipy.optimize import root_scalar
+
+from .exact.modes import half_time, mode_strength
+from .network import Network
+from .objectives import SquaredError
+
+EXACT = 1e-9  # how far an assumption of an exact statement may fail, relative: rounding of the data and of the start
+SMALL = 0.1  # how large a random start may be, in units of the mode's own scale, for the first-order theory
+BLOWN_UP = 1e4  # growth of the weights after which one direction is left and the closed tail takes over
+
+
+class Check(NamedTuple):
+    """One assumption of a theorem, held against the problem at hand."""
+
+    theorem: str
+    assumption: str
+    violation: float
+    """How far off it is, relative."""
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        return self.violation <= self.tolerance
+
+
+class Prediction(NamedTuple):
+    """Predicted learning times, with the formula's name and what it assumed."""
+
+    name: str | None
+    """The theory that applies, or None."""
+    formula: str
+    half_times: np.ndarray
+    """Time at which each mode reaches half of its final strength, shape (mode,); inf: never; NaN: no prediction."""
+    strengths: Callable[[Any], np.ndarray] | None
+    """Predicted strengths: times (time,) -> (time, mode), NaN where there is no prediction; None without theory."""
+    checks: tuple[Check, ...]
+    """Every assumption that was examined; those of theories that were passed over included."""
+
+    @property
+    def violations(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.holds)
+
+
+class _Problem(NamedTuple):
+    """The problem in the coordinates of the data's modes, on the host, in canonical time."""
+
+    layers: list[np.ndarray]
+    U: np.ndarray
+    s: np.ndarray
+    V: np.ndarray
+    variances: np.ndarray
+    """v_a^T sigma_xx v_a."""
+    inputs: Check
+    """Whether the modes are eigenvectors of sigma_xx."""
+    factor: float
+
+    @property
+    def depth(self) -> int:
+        return len(self.layers)
+
+    @property
+    def strengths(self) -> np.ndarray:
+        return np.sum(self.U * (self.end_to_end @ self.V), axis=0)
+
+    @property
+    def end_to_end(self) -> np.ndarray:
+        W = self.layers[0]
+        for above in self.layers[1:]:
+            W = above @ W
+        return W
+
+
+def learning_times(objective: SquaredError, network: Network) -> Prediction:
+    r"""Predicted half-time of every mode: when its strength reaches half of its final value.
+
+    Tried in this order, each with its assumptions measured:
+
+    - decoupled modes (exact): $t = \ln(s / (c u_0) - 1) / (2 s)$ at depth 2, $\dot u = h u^{2-2/h} (s - c u)$ at depth
+      h. Assumes that every mode is an eigenvector of $\Sigma_{xx}$ (variance c), layers 0-balanced and aligned with the
+      modes.
+    - small random start (first order): at depth 2, $t = \ln(2 s_k / (c |b_k^\perp|^2)) / (2 s_k)$ with $b_k = (W_1 v_k
+      + W_2^T u_k) / \sqrt 2$ made orthogonal to those of earlier modes; deeper, for the first mode only, the blow-up
+      time of $\dot W_j = W_{j+1:h}^T \Sigma_{yx} W_{1:j-1}^T$ plus the rest of the closed curve. Assumes $\Sigma_{xx} =
+      c I$ and weights small against the mode.
+
+    A bottleneck leaves modes beyond its width unlearned (infinite). Where no theory applies, `name` is None, every
+    half-time is NaN and `violations` says by how much each assumption fails. Raises `ValueError` for an objective other
+    than `SquaredError`.
+
+    >>> from deeplinear import init
+    >>> objective = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
+    >>> learning_times(objective, init.decoupled(0, objective, (2, 4, 2), 1e-3)).half_times.round(4).tolist()
+    [1.9001, 3.4534]
+
+    Source: Saxe, McClelland and Ganguli (2014), eq. (7); Atanasov, Bordelon and Pehlevan (2022) for the direction of
+    escape.
+    """
+    if not isinstance(objective, SquaredError):
+        raise ValueError(f"`objective`: got a {type(objective).__name__}; learning times are known for SquaredError")
+    problem = _in_modes(objective, network)
+    checks: tuple[Check, ...] = ()
+    for theory in (_decoupled, _small_start):
+        prediction = theory(problem)
+        checks += prediction.checks
+        if not prediction.violations:
+            return prediction._replace(checks=checks, half_times=prediction.half_times / problem.factor)
+    return Prediction(None, "", np.full(problem.s.shape, np.nan), None, checks)
+
+
+def _in_modes(objective: SquaredError, network: Network) -> _Problem:
+    U, s, V = (np.asarray(part) for part in objective.modes)
+    layers = [np.asarray(W) for W in network.weights]
+    if objective.whitened:
+        return _Problem(layers, U, s, V, np.ones_like(s), Check("", "", 0.0, EXACT), float(objective.factor))
+    sigma_xx = np.asarray(objective.sigma_xx)
+    image = sigma_xx @ V
+    variances = np.sum(V * image, axis=0)
+    violation = float(np.linalg.norm(image - V * variances) / np.linalg.norm(sigma_xx))
+    inputs = Check("", "every mode of the data is an eigenvector of sigma_xx", violation, EXACT)
+    return _Problem(layers, U, s, V, variances, inputs, float(objective.factor))
+
+
+def _decoupled(problem: _Problem) -> Prediction:
+    """Exact curves of aligned modes."""
+    name, depth = "decoupled modes", problem.depth
+    checks = [problem.inputs._replace(theorem=name, assumption="every mode of the data is an eigenvector of sigma_xx")]
+    u0 = problem.strengths
+    if depth > 1:
+        largest = max(float(np.linalg.norm(W, 2)) for W in problem.layers)
+        scale = max(largest, 1e-300)
+        imbalance = max(float(np.linalg.norm(b.T @ b - a @ a.T, 2)) for a, b in pairwise(problem.layers)) / scale**2
+        W = problem.end_to_end
+        off = float(np.linalg.norm(W - (problem.U * u0) @ problem.V.T) / max(np.linalg.norm(W), 1e-300))
+        checks.append(Check(name, "neighbouring layers are balanced, W_{l+1}^T W_{l+1} = W_l W_l^T", imbalance, EXACT))
+        checks.append(Check(name, "the end-to-end matrix is diagonal in the modes of the data", off, EXACT))
+    signs = np.where(u0 < 0, -1.0, 1.0) if depth > 1 else np.ones_like(u0)
+    size, s = signs * u0, signs * problem.s
+
+    def strengths(ts: Any) -> np.ndarray:
+        return signs * mode_strength(problem.factor * np.asarray(ts), size, s, depth, problem.variances)
+
+    formula = "u' = s - c u" if depth == 1 else f"u' = {depth} u^({2 * depth - 2}/{depth}) (s - c u)"
+    if depth == 2:
+        formula = "u(t) = (s/c) / (1 + (s/(c u0) - 1) exp(-2 s t))"
+    return Prediction(name, formula, half_time(size, s, depth, problem.variances), strengths, tuple(checks))
+
+
+def _small_start(problem: _Problem) -> Prediction:
+    """First order in a small random start; canonical time throughout."""
+    name, depth, c = "small random start", problem.depth, float(problem.variances.mean())
+    spread = float(np.ptp(problem.variances) / c) if c > 0 else 1.0
+    white = Check(
+        name, "sigma_xx is a multiple of the identity on the modes", max(spread, problem.inputs.violation), EXACT
+    )
+    deep = Check(name, "the network has at least two layers", 0.0 if depth > 1 else 1.0, 0.0)
+    target = problem.s / c if c > 0 else problem.s
+    norms = [float(np.linalg.norm(W, 2)) for W in problem.layers]
+    sizes = np.full(target.shape, np.inf)
+    np.divide(max(norms), target ** (1 / depth), out=sizes, where=target > 0)
+    small = Check(
+        name, "weights are small: square of the largest |W_l| over (s_1/c)^(1/h)", float(sizes[0]) ** 2, SMALL
+    )
+    checks = (white, deep, small)
+    if not all(check.holds for check in checks):
+        return Prediction(name, "", np.full(target.shape, np.nan), None, checks)
+    half = _two_layer_half_times(problem, c) if depth == 2 else _first_half_time(problem, c)
+    if depth == 2:
+        half[sizes**2 > SMALL] = np.nan
+    half[np.arange(half.size) >= min(min(W.shape) for W in problem.layers)] = np.inf
+    half[problem.s <= 1e-14 * problem.s[0]] = np.inf
+    return Prediction(name, _SMALL_FORMULA[depth == 2], half, _curves(problem, half, c), checks)
+
+
+_SMALL_FORMULA = {
+    True: "t_half = ln(2 s / (c |b|^2)) / (2 s), b = (W_1 v + W_2^T u)/sqrt(2) orthogonal to earlier modes",
+    False: "t_half = blow-up time of the start's shape + the rest of the closed curve (first mode only)",
+}
+
+
+def _two_layer_half_times(problem: _Problem, c: float) -> np.ndarray:
+    b = (problem.layers[0] @ problem.V + problem.layers[1].T @ problem.U) / np.sqrt(2)  # shape (hidden, mode)
+    # the k-th column of R's diagonal is the part of b_k orthogonal to the earlier ones
+    remaining = np.zeros(problem.s.shape)
+    diagonal = np.abs(np.diagonal(np.linalg.qr(b, mode="r")))
+    remaining[: diagonal.size] = diagonal**2
+    half = np.full(problem.s.shape, np.inf)
+    grows = (problem.s > 1e-14 * problem.s[0]) & (remaining > 0)
+    half[grows] = np.log(2 * problem.s[grows] / (c * remaining[grows])) / (2 * problem.s[grows])
+    return half
+
+
+def _first_half_time(problem: _Problem, c: float) -> np.ndarray:
+    """Blow-up time of the field without saturation, then the closed curve from far below its target to half of it."""
+    half, depth, s = np.full(problem.s.shape, np.nan), problem.depth, float(problem.s[0])
+    size = max(float(np.linalg.norm(W)) for W in problem.layers)
+    if size == 0:
+        return np.full(problem.s.shape, np.inf)
+    unit = size ** (2 - depth) / s  # the time scale of the growth; the shape is integrated in units of size and unit
+    shapes = [W.shape for W in problem.layers]
+    cuts = np.cumsum([W.size for W in problem.layers])[:-1]
+    sigma = (problem.U * (problem.s / s)) @ problem.V.T
+
+    def growth(t: float, flat: np.ndarray) -> np.ndarray:
+        layers = [part.reshape(shape) for part, shape in zip(np.split(flat, cuts), shapes, strict=True)]
+        return np.concatenate([slope.ravel() for slope in _growth(layers, sigma)])
+
+    start = np.concatenate([W.ravel() for W in problem.layers]) / size
+    blown = lambda t, flat: np.linalg.norm(flat) - BLOWN_UP
+    blown.terminal = True  # type: ignore[attr-defined]
+    solution = solve_ivp(growth, (0, 1e6), start, "DOP853", events=blown, rtol=1e-9, atol=1e-12)
+    if solution.status != 1:
+        return half  # never blows up: on the stable manifold of the origin, or too close to it to say
+    z = np.linalg.norm(solution.y[:, -1]) / np.sqrt(depth)
+    blow_up = unit * (solution.t[-1] + z ** (2 - depth) / (depth - 2))
+    # the closed curve from u0 blows up (without saturation) at z0^(2-h) / ((h-2) s); its own time to half is longer
+    far = (1e-3) ** depth * s / c
+    saturation = half_time(far, s, depth, c) - far ** (2 / depth - 1) / ((depth - 2) * s)
+    half[0] = blow_up + float(saturation)
+    return half
+
+
+def _growth(layers: list[np.ndarray], sigma: np.ndarray) -> list[np.ndarray]:
+    """W_{j+1:h}^T sigma W_{1:j-1}^T for every layer."""
+    rights = [sigma]
+    for W in layers[:-1]:
+        rights.append(rights[-1] @ W.T)
+    slopes, left = [], np.eye(sigma.shape[0])
+    for W, right in zip(reversed(layers), reversed(rights), strict=True):
+        slopes.append(left.T @ right)
+        left = left @ W
+    return slopes[::-1]
+
+
+def _curves(problem: _Problem, half: np.ndarray, c: float) -> Callable[[Any], np.ndarray]:
+    """Closed curves of aligned modes that pass their halves at the predicted times."""
+    depth, predicted = problem.depth, np.isfinite(half)
+    u0 = np.array(
+        [_start_for(t, s, depth, c) if known else 0.0 for t, s, known in zip(half, problem.s, predicted, strict=True)]
+    )
+
+    def strengths(ts: Any) -> np.ndarray:
+        curves = mode_strength(problem.factor * np.asarray(ts), u0, problem.s, depth, c)
+        return np.where(np.isnan(half), np.nan, curves)
+
+    return strengths
+
+
+def _start_for(time: float, s: float, depth: int, c: float) -> float:
+    """The strength at time 0 of the aligned mode that reaches half of s/c at `time` > 0."""
+    target = s / c
+    if depth == 2:
+        return target / (1 + np.exp(min(2 * s * time, 700.0)))
+    late = lambda q: float(half_time(target * np.exp(q), s, depth, c)) - time
+    return target * np.exp(root_scalar(late, bracket=(-600.0, np.log(0.5)), xtol=1e-13).root)

@@ -1,0 +1,84 @@
+"""What a run leaves behind: networks at times, how it ended, what it cost."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+from .network import Network
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a run stopped and where it stands; a run that stops early says so here and does not raise."""
+
+    kind: str
+    """"global minimum", "saddle", "critical point", "time", "steps", "interrupted" or "stalled"."""
+    loss: float
+    excess: float | None
+    """Loss above the smallest loss that these widths can reach; None where that is not known in closed form."""
+    time: float
+    gradient_norm: float
+    """Norm of the gradient with respect to all weights (what moves; masked entries count as zero)."""
+    signature: tuple[int, ...] | None
+    """The modes, numbered from 1, that stand beyond half of their final strength; None without modes."""
+    escape_rate: float | None
+    """Rate at which a saddle is left along its steepest direction (minus the lowest Hessian eigenvalue); else None."""
+    message: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a run cost."""
+
+    steps: int
+    """Accepted steps."""
+    evaluations: int
+    """Evaluations of the vector field."""
+    rejected: int
+    """Steps tried and thrown away."""
+    solver: str
+    seconds: float
+    """Wall-clock seconds, compilation included."""
+
+
+class Trajectory(eqx.Module):
+    """Networks along a run: `networks` is one `Network` whose weights carry a leading time axis.
+
+    `trajectory[i]` is the network at `ts[i]`; `trajectory.map(f)` applies a function of one network to all of them.
+
+    >>> import jax.numpy as jnp
+    >>> networks = Network([jnp.ones((1, 1))])
+    >>> trajectory = Trajectory(jnp.zeros(1), jax.tree.map(lambda W: W[None], networks))
+    >>> trajectory[0], trajectory.end_to_end.shape, trajectory.map(lambda network: network.depth * 2.0).shape
+    (Network(1 -> 1: 1 weights, float64), (1, 1, 1), (1,))
+    """
+
+    ts: Float[Array, " time"]
+    networks: Network
+    ending: Ending | None = eqx.field(static=True, default=None)
+    statistics: Statistics | None = eqx.field(static=True, default=None)
+    objective: Any = None
+    """What was descended, where it is known; `measure` then knows the loss and the modes by itself."""
+
+    def __len__(self) -> int:
+        return self.ts.shape[0]
+
+    def __getitem__(self, index: int) -> Network:
+        return jax.tree.map(lambda W: W[index], self.networks)
+
+    @property
+    def end_to_end(self) -> Float[Array, "time out in"]:
+        """The end-to-end matrix at every time, shape (time, d_y, d_x)."""
+        return self.map(lambda network: network.end_to_end)
+
+    def map(self, f: Callable[[Network], Any]) -> Any:
+        """f of every network, stacked along a leading time axis; f must be JAX code."""
+        return jax.vmap(lambda network: jax.tree.map(jax.numpy.asarray, f(network)))(self.networks)
+
+    def __repr__(self) -> str:
+        last = f", {self.ending.kind} at t = {self.ending.time:.6g}" if self.ending else ""
+        return f"Trajectory({len(self)} times of {self[0]!r}{last})" if self.ts.ndim == 1 else "Trajectory(batch)"

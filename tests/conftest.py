@@ -1,0 +1,27 @@
+"""Settings for every test: 64 bits, no silent broadcasting or promotion, compiled programs kept between runs."""
+
+import os
+
+from platformdirs import user_cache_path
+
+SETTINGS = {
+    "jax_enable_x64": "1",
+    "jax_numpy_rank_promotion": "raise",
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_compilation_cache_dir": str(user_cache_path("deeplinear") / "compiled"),
+    "jax_persistent_cache_min_compile_time_secs": "0",
+    "jax_persistent_cache_min_entry_size_bytes": "0",
+}
+for name, value in SETTINGS.items():  # before JAX is imported, and for the processes that tests start
+    os.environ.setdefault(name.upper(), value)
+
+import hypothesis  # noqa: E402
+
+hypothesis.settings.register_profile(
+    "quick",
+    deadline=None,  # a new shape is compiled for seconds
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("quick")
