@@ -16,6 +16,8 @@ for name, value in SETTINGS.items():  # before JAX is imported, and for the proc
     os.environ.setdefault(name.upper(), value)
 
 import hypothesis  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
 
 hypothesis.settings.register_profile(
     "quick",
@@ -25,3 +27,11 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("quick")
+
+
+@pytest.fixture
+def without_annotations():
+    """The library as users have it: annotations are not checked, so that its own checks see every argument."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -97,6 +97,8 @@ def balanced(key: Key, widths: Sequence[int], scale: float | None = None, produc
         product = jnp.asarray(product, dtype=float)
         if product.shape != shape:
             raise ValueError(f"`product`: has shape {product.shape}; for these widths it must be {shape}")
+        if not jnp.isfinite(product).all():
+            raise ValueError("`product`: has entries that are NaN or infinite; give a finite matrix")
         U, s, V = thin_svd(product)
         if s.shape[0] > rank and s[rank] > 1e-12 * s[0]:
             raise ValueError(f"`product`: has rank above {rank}, the smallest of the widths; widen that layer")

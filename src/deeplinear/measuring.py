@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -34,7 +35,7 @@ def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> xr.
     for name, reading in readings.items():
         if not callable(reading):
             raise ValueError(f"`{name}`: got a {type(reading).__name__}; give a function of one Network")
-        values = np.asarray(_mapped(trajectory, reading))
+        values = np.asarray(_mapped(trajectory.networks, reading))
         labels = getattr(reading, "labels", None)
         dims = labels.dims if labels else tuple(f"{name}_{axis}" for axis in range(1, values.ndim))
         attributes = {"long_name": labels.long_name, "units": labels.units} if labels else {}
@@ -62,9 +63,9 @@ def default_readings(trajectory: Trajectory) -> dict[str, Callable[[Network], An
     return readings
 
 
-@eqx.filter_jit
-def _mapped(trajectory: Trajectory, reading: Callable[[Network], Any]) -> Any:
-    return trajectory.map(reading)
+@eqx.filter_jit  # compiled once per shape, for readings that carry their arrays as `jax.tree_util.Partial` does
+def _mapped(networks: Network, reading: Callable[[Network], Any]) -> Any:
+    return Trajectory(jnp.zeros(networks.weights[0].shape[:1]), networks).map(reading)
 
 
 def _attributes(trajectory: Trajectory) -> dict[str, Any]:

@@ -106,8 +106,9 @@ class SquaredError(eqx.Module):
         s = np.asarray(s, dtype=float)
         if s.ndim != 1 or not 1 <= s.size <= min(d_x, d_y):
             raise ValueError(f"`s`: has shape {s.shape}; give 1 to {min(d_x, d_y)} singular values")
-        if (s < 0).any():
-            raise ValueError(f"`s`: has the negative value {s.min():g}; singular values are at least 0")
+        if not (np.isfinite(s) & (s >= 0)).all():
+            bad = s[~(np.isfinite(s) & (s >= 0))][0]
+            raise ValueError(f"`s`: has the value {bad:g}; singular values are finite and at least 0")
         sigma_yx = np.zeros((d_y, d_x))
         np.fill_diagonal(sigma_yx[: s.size, : s.size], s)
         return cls.from_moments(sigma_yx, scale=scale)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from ..network import Network
@@ -30,10 +31,9 @@ def imbalance_drift(start: Network) -> Callable[[Network], Float[Array, " juncti
     >>> imbalance_drift(start)(Network([[[1.0]], [[3.0]]])).tolist()
     [5.0]
     """
-    conserved = imbalance(start)
+    label = labelled(("junction",), "drift of the conserved imbalance between layer l and l + 1, Frobenius norm")
+    return label(Partial(_drift, imbalance(start)))
 
-    @labelled(("junction",), "drift of the conserved imbalance between layer l and l + 1, Frobenius norm")
-    def drift(network: Network) -> Float[Array, " junction"]:
-        return jnp.array([jnp.linalg.norm(C - C0) for C, C0 in zip(imbalance(network), conserved, strict=True)])
 
-    return drift
+def _drift(conserved: tuple[Array, ...], network: Network) -> Float[Array, " junction"]:
+    return jnp.array([jnp.linalg.norm(C - C0) for C, C0 in zip(imbalance(network), conserved, strict=True)])

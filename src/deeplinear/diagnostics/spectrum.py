@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from .._types import Scalar
@@ -19,7 +20,7 @@ def loss(objective: Any) -> Callable[[Network], Scalar]:
     0.5
     """
     units = getattr(getattr(objective, "scale", None), "name", "1")
-    return labelled((), "loss", units)(lambda network: objective(network.end_to_end))
+    return labelled((), "loss", units)(Partial(_loss, objective))
 
 
 def excess_loss(objective: Any, max_rank: int | None = None) -> Callable[[Network], Scalar]:
@@ -30,7 +31,7 @@ def excess_loss(objective: Any, max_rank: int | None = None) -> Callable[[Networ
     0.0
     """
     label = labelled((), "loss above the smallest that these widths can reach", objective.scale.name)
-    return label(lambda network: objective.excess(network.end_to_end, max_rank))
+    return label(Partial(_excess, objective, max_rank))
 
 
 def mode_strengths(objective: Any) -> Callable[[Network], Float[Array, " mode"]]:
@@ -45,7 +46,7 @@ def mode_strengths(objective: Any) -> Callable[[Network], Float[Array, " mode"]]
     """
     U, _, V = objective.modes
     label = labelled(("mode",), "strength of the data's mode, u_a^T W v_a")
-    return label(lambda network: jnp.sum(U * (network.end_to_end @ V), axis=0))
+    return label(Partial(_strengths, U, V))
 
 
 @labelled(("rank",), "singular values of the end-to-end matrix")
@@ -68,3 +69,18 @@ def layer_singular_values(network: Network) -> Float[Array, "layer index"]:
     values = [jnp.linalg.svd(W, compute_uv=False) for W in network.weights]
     longest = max(s.shape[0] for s in values)
     return jnp.stack([jnp.pad(s, (0, longest - s.shape[0]), constant_values=jnp.nan) for s in values])
+
+
+# Functions with their arrays as arguments: a new objective of the same shape compiles nothing.
+
+
+def _loss(objective: Any, network: Network) -> Scalar:
+    return objective(network.end_to_end)
+
+
+def _excess(objective: Any, max_rank: int | None, network: Network) -> Scalar:
+    return objective.excess(network.end_to_end, max_rank)
+
+
+def _strengths(U: Array, V: Array, network: Network) -> Float[Array, " mode"]:
+    return jnp.sum(U * (network.end_to_end @ V), axis=0)

@@ -1,8 +1,9 @@
 """What the last network of a run is: a minimum, a saddle, or just where time ran out."""
 
+from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 
 from ..curvature import lowest_eigenvalue
 from ..network import Network
@@ -42,10 +43,21 @@ def judge(
 
 def learned_modes(objective: Any, W: Any, max_rank: int) -> tuple[int, ...] | None:
     """Numbers (from 1) of the modes whose strength u_a^T W v_a is beyond half of its value at the optimum."""
+    progressions = mode_progressions(objective, max_rank)
+    if progressions is None:
+        return None
+    return tuple(int(a) + 1 for a in np.flatnonzero(progressions(np.asarray(W)[None])[0] > 0.5))
+
+
+def mode_progressions(objective: Any, max_rank: int) -> Callable[[np.ndarray], np.ndarray] | None:
+    """(T, d_y, d_x) -> (T, mode): strengths u_a^T W v_a over those of the best matrix of that rank; 0 where that is 0.
+
+    None for objectives without modes.
+    """
     if not isinstance(objective, SquaredError):
         return None
-    U, _, V = objective.modes
-    strengths = jnp.sum(U * (W @ V), axis=0)
-    targets = jnp.sum(U * (objective.optimum_at_rank(max_rank) @ V), axis=0)
-    seen = jnp.abs(targets) > 1e-12 * jnp.max(jnp.abs(targets), initial=0.0)
-    return tuple(int(a) + 1 for a in jnp.flatnonzero(seen & (strengths / jnp.where(seen, targets, 1.0) > 0.5)))
+    U, _, V = (np.asarray(part) for part in objective.modes)
+    targets = np.sum(U * (np.asarray(objective.optimum_at_rank(max_rank)) @ V), axis=0)
+    seen = np.abs(targets) > 1e-12 * np.abs(targets).max(initial=0.0)
+    scales = np.where(seen, 1 / np.where(seen, targets, 1.0), 0.0)
+    return lambda matrices: np.sum(U[None] * (matrices @ V), axis=1) * scales

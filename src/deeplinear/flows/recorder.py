@@ -1,20 +1,28 @@
 """Keeps about as many networks of a run as asked for, spread evenly along its path."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..network import Network
 
+Progressions = Callable[[np.ndarray], np.ndarray]
+"""End-to-end matrices (T, d_y, d_x) -> how much of each mode's final strength they hold, (T, mode)."""
+
 
 class Recorder:
-    """Outputs of a run on the host; thins itself to `keep` of them, evenly in time and in the end-to-end matrix.
+    """Outputs of a run on the host; thins itself to `keep` of them, evenly along the path.
 
-    The distance between two outputs is the larger of their distances in t (as a share of the time so far) and in W (as
-    a share of the largest W so far), so that fast transitions and long plateaus are both drawn well.
+    The distance between two outputs is the largest of: their distance in t (as a share of the time so far), in W (as a
+    share of the largest W so far) and in any mode (as a share of its final strength), so that plateaus and transitions,
+    of large modes and of small ones, are all drawn well. The two outputs about the time at which a mode passes
+    half of its final strength are always kept: half-times read off the kept outputs are as exact as off all of them.
     """
 
-    def __init__(self, keep: int | None):
+    def __init__(self, keep: int | None, progressions: Progressions | None = None):
         self.keep = keep
         """How many outputs to choose; None keeps every one."""
+        self.progressions = progressions
         self.times: list[float] = []
         self.weights: list[list[np.ndarray]] = []
 
@@ -30,28 +38,34 @@ class Recorder:
             self.times.append(float(times[i]))
             self.weights.append([np.array(W[i]) for W in stacked])
         if self.keep is not None and len(self.times) > 2 * self.keep:
-            self._thin(self.keep)
+            self._thin()
 
     def networks(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Times (T,) and the weights with a leading time axis."""
         if self.keep is not None and len(self.times) > self.keep:
-            self._thin(self.keep)
+            self._thin()
         return np.array(self.times), [np.stack(layer) for layer in zip(*self.weights, strict=True)]
 
-    def _thin(self, keep: int) -> None:
-        chosen = spread_evenly(np.array(self.times), np.array([_product(W) for W in self.weights]), keep)
+    def _thin(self) -> None:
+        matrices = np.array([_product(W) for W in self.weights])
+        modes = np.zeros((len(matrices), 0)) if self.progressions is None else self.progressions(matrices)
+        chosen = spread_evenly(np.array(self.times), matrices, modes, self.keep or len(matrices))
         self.times = [self.times[i] for i in chosen]
         self.weights = [self.weights[i] for i in chosen]
 
 
-def spread_evenly(times: np.ndarray, matrices: np.ndarray, keep: int) -> np.ndarray:
-    """Indices of at most `keep` outputs, the first and the last among them, evenly spread along the path."""
+def spread_evenly(times: np.ndarray, matrices: np.ndarray, modes: np.ndarray, keep: int) -> np.ndarray:
+    """Indices of about `keep` outputs evenly along the path, with both ends and the halves of `modes` (T, mode)."""
     in_time = np.diff(times) / max(times[-1] - times[0], 1e-300)
     sizes = np.sqrt(np.sum(matrices**2, axis=(1, 2)))
     in_matrix = np.sqrt(np.sum(np.diff(matrices, axis=0) ** 2, axis=(1, 2))) / max(float(sizes.max()), 1e-300)
-    path = np.concatenate([[0.0], np.cumsum(np.maximum(in_time, in_matrix))])
-    nearest = np.searchsorted(path, np.linspace(0, path[-1], keep))
-    return np.unique(np.clip(np.append(nearest, [0, len(times) - 1]), 0, len(times) - 1))
+    in_modes = np.abs(np.diff(np.clip(modes, -1, 2), axis=0)).max(axis=1, initial=0.0)
+    path = np.concatenate([[0.0], np.cumsum(np.maximum(np.maximum(in_time, in_matrix), in_modes))])
+    after = np.argmax(modes >= 0.5, axis=0)
+    after = after[after > 0]  # modes that start beyond their half, or never reach it, have none
+    must = np.unique(np.concatenate([[0, len(times) - 1], after, after - 1]))
+    nearest = np.searchsorted(path, np.linspace(0, path[-1], max(keep - len(must), 2)))
+    return np.unique(np.concatenate([must, np.clip(nearest, 0, len(times) - 1)]))
 
 
 def _product(weights: list[np.ndarray]) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from ..network import Network
 from ..trajectory import Statistics, Trajectory
 from . import explicit
-from .endings import judge, learned_modes
+from .endings import judge, mode_progressions
 from .progress import as_reporter
 from .recorder import Recorder
 
@@ -127,7 +127,8 @@ class _Run:
     ):
         self.problem = problem
         self.progress = explicit.begin(problem, network, 0.0)
-        self.recorder = Recorder(keep)
+        self.modes = mode_progressions(problem.objective, network.max_rank)
+        self.recorder = Recorder(keep, self.modes)
         self.rtol, self.atol = rtol, atol
         objective = problem.objective
         tail = 0.0
@@ -210,7 +211,8 @@ class _Run:
         network, objective = self.progress.network, self.problem.objective
         W = network.end_to_end
         excess = float(objective.excess(W, network.max_rank)) if hasattr(objective, "excess") else None
-        learned = learned_modes(objective, W, network.max_rank)
+        held = None if self.modes is None else self.modes(np.asarray(W)[None])[0]
+        learned = None if held is None else tuple(int(a) + 1 for a in np.flatnonzero(held > 0.5))
         return Report(float(self.progress.t), float(objective(W)), excess, learned, int(self.progress.steps))
 
 
@@ -252,6 +254,7 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float,
     if solver not in ("auto", "dopri8"):
         raise ValueError(f"`solver`: got {solver!r}; give 'auto' or 'dopri8'")
     network = network if isinstance(network, Network) else Network(network)
+    network = jax.tree.map(lambda W: W.astype(float), network)
     shape = (network.widths[-1], network.widths[0])
     if hasattr(objective, "optimum") and objective.optimum.shape != shape:
         d_y, d_x = objective.optimum.shape
