@@ -28,7 +28,7 @@ def test_every_scale_is_exported_and_found_by_its_name():
     assert exported == LOSS_SCALES
     assert set(LOSSES) == set(LOSS_SCALES)
     assert all(str(scale) == name for name, scale in LOSS_SCALES.items())
-    assert (dl.HALF_MEAN, dl.MEAN, dl.HALF_SUM, dl.SUM, dl.ENTRY_MEAN) == tuple(LOSS_SCALES.values())
+    assert tuple(LOSS_SCALES.values()) == (dl.HALF_MEAN, dl.MEAN, dl.HALF_SUM, dl.SUM, dl.ENTRY_MEAN)
 
 
 @pytest.mark.parametrize("scale", [dl.HALF_SUM, dl.SUM])

@@ -2,6 +2,8 @@
 
 from fractions import Fraction
 
+import jax
+import jax.flatten_util
 import numpy as np
 import pytest
 from hypothesis import given
@@ -177,8 +179,6 @@ def test_normal_form_is_undone_by_lift():
 
 def inertia(objective, network):
     """Numbers of negative, zero and positive eigenvalues of the Hessian, formed column by column."""
-    import jax
-
     flat, unravel = jax.flatten_util.ravel_pytree(network)
     hessian = jax.hessian(lambda v: curvature.loss(objective, unravel(v)))(flat)
     eigenvalues = np.linalg.eigvalsh(np.asarray(hessian))
@@ -222,7 +222,7 @@ def test_normal_form_has_the_same_flow_for_white_inputs_only(white):
 def test_normal_form_of_singular_inputs_drops_what_the_loss_does_not_see():
     X, Y = samples(d_x=3)
     X = np.hstack([X, X[:, :1]])
-    _, form, reduced = form_of(X, Y)
+    _, form, _ = form_of(X, Y)
     assert form.sigma.shape == (3, 3)
     network = dl.init.gaussian(0, (4, 5, 3), 0.7)
     lifted = form.lift(form.reduce(network))

@@ -30,7 +30,7 @@ def test_loss_and_excess():
 
 
 def test_mode_strengths():
-    U, s, Vt = np.linalg.svd(Y.T @ X / 9, full_matrices=False)
+    U, _, Vt = np.linalg.svd(Y.T @ X / 9, full_matrices=False)
     expected = [u @ PRODUCT @ v for u, v in zip(U.T, Vt, strict=True)]  # signs of u and v cancel
     np.testing.assert_allclose(diagnostics.mode_strengths(OBJECTIVE)(NETWORK), expected, rtol=0, atol=1e-13)
 
@@ -126,7 +126,9 @@ def test_measures_what_is_named(trajectory):
     assert data["depth"].dims == ("time",)
     np.testing.assert_allclose(data["gram"][2], trajectory[2].weights[0] @ trajectory[2].weights[0].T, rtol=1e-13)
     assert data["gram"].attrs == {}
-    labelled = diagnostics.labelled(("unit",), "row norms", "1")(lambda network: jnp.linalg.norm(network.weights[0], axis=1))
+    labelled = diagnostics.labelled(("unit",), "row norms", "1")(
+        lambda network: jnp.linalg.norm(network.weights[0], axis=1)
+    )
     data = measure(trajectory, norms=labelled)
     assert (data["norms"].dims, data["norms"].attrs) == (("time", "unit"), {"long_name": "row norms", "units": "1"})
     np.testing.assert_array_equal(data["unit"], [1, 2, 3, 4])

@@ -132,7 +132,9 @@ def test_decoupled_starts_are_diagonal_in_the_modes(widths):
     np.testing.assert_allclose(U.T @ network.end_to_end @ V, np.diag(expected), rtol=0, atol=1e-15)
     assert max(imbalances(network), default=0.0) < 4e-15
     one = init.decoupled(5, objective, widths, 0.05)
-    np.testing.assert_allclose(jnp.diagonal(U.T @ one.end_to_end @ V), 0.05 * (np.arange(s.size) < min(widths)), atol=1e-16)
+    np.testing.assert_allclose(
+        jnp.diagonal(U.T @ one.end_to_end @ V), 0.05 * (np.arange(s.size) < min(widths)), atol=1e-16
+    )
 
 
 OBJECTIVE = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
@@ -141,7 +143,10 @@ OBJECTIVE = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: init.gaussian(0, (3,), 1.0), r"^`widths`: got \(3,\); give at least the number of inputs and of outputs"),
+        (
+            lambda: init.gaussian(0, (3,), 1.0),
+            r"^`widths`: got \(3,\); give at least the number of inputs and of outputs",
+        ),
         (lambda: init.gaussian(0, (3, 0, 2), 1.0), r"^`widths`: got \(3, 0, 2\); every width is an int of at least 1"),
         (lambda: init.gaussian(0, (3, 2.5), 1.0), r"^`widths`: got \(3, 2\.5\); every width is an int"),
         (lambda: init.gaussian(0, (3, 2), 0.0), r"^`scale`: got 0\.0; give a finite number above 0"),
@@ -152,11 +157,20 @@ OBJECTIVE = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
         (lambda: init.kaiming(True, (3, 2)), r"^`key`: got True; give an int or a jax key"),
         (lambda: init.balanced(0, (3, 2)), r"^`scale`, `product`: give exactly one of them"),
         (lambda: init.balanced(0, (1, 1), scale=1.0, product=[[1.0]]), r"^`scale`, `product`: give exactly one"),
-        (lambda: init.balanced(0, (3, 2), product=np.eye(3)), r"^`product`: has shape \(3, 3\); .* it must be \(2, 3\)"),
+        (
+            lambda: init.balanced(0, (3, 2), product=np.eye(3)),
+            r"^`product`: has shape \(3, 3\); .* it must be \(2, 3\)",
+        ),
         (lambda: init.balanced(0, (3, 2, 3), product=np.eye(3)), r"^`product`: has rank above 2, the smallest of the"),
         (lambda: init.balanced(0, (1, 1), product=[[np.nan]]), r"^`product`: has entries that are NaN or infinite"),
-        (lambda: init.decoupled(0, OBJECTIVE, (3, 2), 0.1), r"^`widths`: go from 3 to 2, but the objective has 2 inputs"),
-        (lambda: init.decoupled(0, OBJECTIVE, (2, 2), [0.1] * 3), r"^`strengths`: came with shape \(3,\); give one finite"),
+        (
+            lambda: init.decoupled(0, OBJECTIVE, (3, 2), 0.1),
+            r"^`widths`: go from 3 to 2, but the objective has 2 inputs",
+        ),
+        (
+            lambda: init.decoupled(0, OBJECTIVE, (2, 2), [0.1] * 3),
+            r"^`strengths`: came with shape \(3,\); give one finite",
+        ),
         (lambda: init.decoupled(0, OBJECTIVE, (2, 2), np.inf), r"^`strengths`: came with shape \(\)"),
     ],
 )

@@ -71,7 +71,9 @@ def test_never_below_the_minimum_and_accurate_near_it(seed, size):
     excess = float(objective.excess(jnp.asarray(near)))
     assert excess >= 0
     assert float(objective(jnp.asarray(near))) >= float(objective.minimum)
-    moved = np.array([[Fraction(a) - Fraction(b) for a, b in zip(*rows, strict=True)] for rows in zip(near, optimum, strict=True)])
+    moved = np.array(
+        [[Fraction(a) - Fraction(b) for a, b in zip(*rows, strict=True)] for rows in zip(near, optimum, strict=True)]
+    )
     change = moved.astype(float)  # of the rounded matrices, without cancellation
     exact = np.sum((X @ change.T) ** 2) / (2 * len(X))
     np.testing.assert_allclose(excess, exact, rtol=1e-12)
@@ -217,11 +219,17 @@ def test_objectives_can_be_made_and_called_under_vmap(white):
         (lambda: SquaredError.of([[1.0]], [[1.0], [2.0]]), r"^`Y`: has 2 rows, but X has 1"),
         (lambda: SquaredError.from_moments([[1.0]], [[1.0, 0.0]]), r"^`sigma_xx`: has shape \(1, 2\)"),
         (lambda: SquaredError.from_moments([[1.0]], scale=dl.SUM), r"^`count`: the loss scale 'sum' needs the number"),
-        (lambda: SquaredError.from_moments([[1.0, 1.0]], np.diag([1.0, 0.0])), r"^`sigma_yx`: a part of norm 1 lies along"),
+        (
+            lambda: SquaredError.from_moments([[1.0, 1.0]], np.diag([1.0, 0.0])),
+            r"^`sigma_yx`: a part of norm 1 lies along",
+        ),
         (lambda: SquaredError.from_moments([[1.0]], [[0.0]]), r"^`sigma_yx`: a part of norm 1 lies along"),
         (lambda: SquaredError.from_singular_values([1.0, 2.0], 1, 3), r"^`s`: has shape \(2,\); give 1 to 1 singular"),
         (lambda: SquaredError.from_singular_values([], 2, 2), r"^`s`: has shape \(0,\); give 1 to 2 singular values"),
-        (lambda: SquaredError.from_singular_values([1.0, -2.0], 2, 2), r"^`s`: has the value -2; singular values are finite"),
+        (
+            lambda: SquaredError.from_singular_values([1.0, -2.0], 2, 2),
+            r"^`s`: has the value -2; singular values are finite",
+        ),
         (lambda: SquaredError.from_singular_values([np.nan], 2, 2), r"^`s`: has the value nan"),
         (lambda: SquaredError.from_moments([[1.0]]).minimum_at_rank(-1), r"^`max_rank`: got -1; a rank is at least 0"),
     ],

@@ -93,7 +93,7 @@ def learning_times(objective: SquaredError, network: Network) -> Prediction:
 
     A bottleneck leaves modes beyond its width unlearned (infinite). Where no theory applies, `name` is None, every
     half-time is NaN and `violations` says by how much each assumption fails. Raises `ValueError` for an objective other
-    than `SquaredError`.
+    than `SquaredError` and for widths that do not fit it.
 
     >>> from deeplinear import init
     >>> objective = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
@@ -105,6 +105,12 @@ def learning_times(objective: SquaredError, network: Network) -> Prediction:
     """
     if not isinstance(objective, SquaredError):
         raise ValueError(f"`objective`: got a {type(objective).__name__}; learning times are known for SquaredError")
+    if objective.optimum.shape != (network.widths[-1], network.widths[0]):
+        d_y, d_x = objective.optimum.shape
+        raise ValueError(
+            f"`network`: maps {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective has {d_x} "
+            f"and {d_y}"
+        )
     problem = _in_modes(objective, network)
     checks: tuple[Check, ...] = ()
     for theory in (_decoupled, _small_start):
@@ -135,8 +141,8 @@ def _decoupled(problem: _Problem) -> Prediction:
     u0 = problem.strengths
     if depth > 1:
         largest = max(float(np.linalg.norm(W, 2)) for W in problem.layers)
-        scale = max(largest, 1e-300)
-        imbalance = max(float(np.linalg.norm(b.T @ b - a @ a.T, 2)) for a, b in pairwise(problem.layers)) / scale**2
+        square = max(largest**2, 1e-300)
+        imbalance = max(float(np.linalg.norm(b.T @ b - a @ a.T, 2)) for a, b in pairwise(problem.layers)) / square
         W = problem.end_to_end
         off = float(np.linalg.norm(W - (problem.U * u0) @ problem.V.T) / max(np.linalg.norm(W), 1e-300))
         checks.append(Check(name, "neighbouring layers are balanced, W_{l+1}^T W_{l+1} = W_l W_l^T", imbalance, EXACT))

@@ -65,6 +65,12 @@ def load(path: str | os.PathLike) -> xr.Dataset:
     """The dataset that `save` stored, in memory, equal to the last bit.
 
     Raises `ValueError` in one line if nothing is there, if it is no record, or if any byte of it has changed.
+
+    >>> import tempfile
+    >>> data = xr.Dataset({"loss": ("time", [2.0, 1.0])})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     load(save(data, f"{folder}/run.zarr")).identical(data)
+    True
     """
     path = Path(path)
     if not os.path.lexists(path):
@@ -195,7 +201,7 @@ def atomic_folder(path: str | os.PathLike, overwrite: bool = False, known_by: st
 def check_free(path: Path, overwrite: bool, known_by: str | None = None) -> None:
     """Raise `ValueError` unless `atomic_folder` may write to `path`.
 
-    >>> check_free("a/folder/that/is/not/there", overwrite=False)
+    >>> check_free(Path("a/folder/that/is/not/there"), overwrite=False)
     """
     if not os.path.lexists(path):
         return

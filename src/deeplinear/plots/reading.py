@@ -20,6 +20,9 @@ _ENDINGS = {
     "saddle": "The run ended at a saddle, not at a minimum",
     "time": "The run was still moving when its time was over",
     "steps": "The run was still moving when its steps were used up",
+    "critical point": "The run ended where the gradient is zero to rounding",
+    "interrupted": "The run was interrupted",
+    "stalled": "The run stopped because its step size fell below rounding",
 }
 
 
