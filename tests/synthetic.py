@@ -34,7 +34,7 @@ def run(singular_values=DEGENERATE, *, start: float = 1e-3, points: int = 200, l
             "loss": ("time", excess + 0.01),
             "excess_loss": ("time", excess),
             "mode_strengths": (("time", "mode"), u * wiggle),
-            "singular_values": (("time", "index"), u),
+            "singular_values": (("time", "rank"), u),
             "layer_singular_values": (("time", "layer", "index"), np.stack([roots, roots], axis=1)),
             "imbalance_drift": (("time", "junction"), 1e-9 * times[:, None] / times[-1]),
             "alignment": (("time", "junction", "rank"), overlap[:, None, :]),
@@ -51,6 +51,7 @@ def run(singular_values=DEGENERATE, *, start: float = 1e-3, points: int = 200, l
             "layer": [1, 2],
             "junction": [1],
             "index": np.arange(1, modes + 1),
+            "rank": np.arange(1, modes + 1),
         },
         attributes(modes),
     )

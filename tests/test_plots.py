@@ -86,7 +86,7 @@ def test_alignment_draws_every_mode_and_junction():
     wider = data.drop_dims("junction").assign(alignment=twice)
     lines = drawn(plots.alignment(wider))
     assert len(lines) == 8
-    np.testing.assert_array_equal(lines["mode 3, junction 2"], 0.5 * data.alignment[:, 0, 2])
+    np.testing.assert_array_equal(lines["pair 3, junction 2"], 0.5 * data.alignment[:, 0, 2])
 
 
 def test_data_spectrum_draws_bars_with_their_shares():

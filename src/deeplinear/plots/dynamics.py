@@ -166,7 +166,7 @@ def imbalance(data: xr.Dataset, ax: Axes | None = None) -> Axes:
 def alignment(data: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Draw how well the singular vectors of neighbouring layers line up: 0 not at all, 1 perfectly.
 
-    Colour tells the direction (singular vectors in order of size); where there are several junctions, the thickest line
+    Colour tells the pair (singular vectors in order of size); where there are several junctions, the thickest line
     is the one nearest the input.
     Assumes `alignment` (time, junction, rank) in [0, 1]. Raises ValueError where it is missing.
 
@@ -178,16 +178,14 @@ def alignment(data: xr.Dataset, ax: Axes | None = None) -> Axes:
     overlap = variable(data, "alignment", "time", "junction", "rank")
     ax = canvas(ax, "Alignment of neighbouring layers")
     junctions = numbers(data, "junction")
-    for k, direction in enumerate(numbers(data, "rank")):
+    for k, pair in enumerate(numbers(data, "rank")):
         for j, junction in enumerate(junctions):
             properties = line(k)
             properties["linewidth"] *= 1 - 0.6 * j / max(len(junctions) - 1, 1)
-            ax.plot(
-                data["time"].values, overlap[:, j, k], label=f"direction {direction}, junction {junction}", **properties
-            )
+            ax.plot(data["time"].values, overlap[:, j, k], label=f"pair {pair}, junction {junction}", **properties)
     time_axis(ax, data)
     ax.set_ylim(0, 1.03)
-    _label(ax, "direction", numbers(data, "rank"), overlap[:, 0, :])
+    _label(ax, "pair", numbers(data, "rank"), overlap[:, 0, :])
     return ax
 
 
