@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from ._linalg import from_svd, psd_root, thin_svd
+from ._linalg import from_svd, product, psd_root, thin_svd
 from ._types import Matrix, Scalar
 from .conventions import HALF_MEAN, LossScale
 from .data import Modes, Moments, Whitening
@@ -132,7 +132,7 @@ class SquaredError(eqx.Module):
     def gradient(self, W: Matrix) -> Matrix:
         r"""$\nabla L(W) = c (W - W^*) \Sigma_{xx}$, shape (d_y, d_x)."""
         residual = self.factor * (W - self.optimum)
-        return residual if self._sigma_xx is None else residual @ self._sigma_xx
+        return residual if self._sigma_xx is None else product(residual, self._sigma_xx)
 
     @property
     def sigma_xx(self) -> Array:
@@ -172,7 +172,7 @@ class SquaredError(eqx.Module):
         return best if self._sigma_xx is None else best @ psd_root(self._sigma_xx)[1]
 
     def _rooted(self, W: Matrix) -> Matrix:
-        return W if self._root_xx is None else W @ self._root_xx
+        return W if self._root_xx is None else product(W, self._root_xx)
 
     def _split(self, max_rank: int) -> tuple[Array, Array]:
         """W* R in its best part of rank `max_rank` and the rest."""

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._linalg import product
 from ..network import Network
 
 
@@ -43,11 +44,11 @@ def _from_outputs(weights: tuple[Array, ...], residual: Array) -> list[Array]:
     """dW_j = S_j^T R_j with S_j = W_h .. W_{j+1} (d_y, d_j) and R_j = residual W_1^T .. W_{j-1}^T (d_y, d_{j-1})."""
     rights = [residual]
     for W in weights[:-1]:
-        rights.append(rights[-1] @ W.T)
+        rights.append(product(rights[-1], W.T))
     slopes, left = [rights[-1]], None
     for W, right in zip(weights[:0:-1], rights[-2::-1], strict=True):
-        left = W if left is None else left @ W
-        slopes.append(left.T @ right)
+        left = W if left is None else product(left, W)
+        slopes.append(product(left.T, right))
     return slopes[::-1]
 
 

@@ -33,7 +33,7 @@ class Recorder:
 
     def extend(self, times: np.ndarray, networks: Network, count: int) -> None:
         """The first `count` outputs of a segment's buffer."""
-        stacked = [np.asarray(W[:count]) for W in networks.weights]
+        stacked = [np.asarray(W)[:count] for W in networks.weights]
         for i in range(count):
             self.times.append(float(times[i]))
             self.weights.append([np.array(W[i]) for W in stacked])

@@ -1,11 +1,8 @@
-"""`gradient_flow`: the host's side of an integration. It drives segments, reports, can be interrupted, and judges."""
+"""`gradient_flow`: checks the question, chooses the method, follows the flow, judges the ending."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,32 +10,17 @@ import numpy as np
 
 from ..network import Network
 from ..trajectory import Statistics, Trajectory
-from . import explicit
-from .endings import judge, mode_progressions
+from . import stepping
+from .dopri8 import Dopri8
+from .drive import Report, Run, interruptible
+from .endings import judge
+from .landmarks import FINEST_TOLERANCE, landmarks
 from .progress import as_reporter
-from .recorder import Recorder
+from .stabilised import Stabilised
 
-TIME_SPACING = 1 / 100  # distance of chosen outputs, as a share of the time so far; then thinned to `keep`
-MATRIX_SPACING = 1 / 250  # and as a share of the size of W
-SEGMENT_SECONDS = 0.25  # how long the host lets a segment run before it looks and reports
 FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
-FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to the zero map's
-KINDS = {
-    explicit.REACHED: "time",
-    explicit.GOAL: "global minimum",
-    explicit.STATIONARY: "critical point",
-    explicit.STALLED: "stalled",
-}
-
-
-class Report(NamedTuple):
-    """What a progress callback is told after every segment."""
-
-    time: float
-    loss: float
-    excess: float | None
-    modes_learned: tuple[int, ...] | None
-    steps: int
+TIGHT = 1e-8  # rtol from which a method of order 8 takes fewer evaluations than a stabilised one of order 4
+SOLVERS = ("auto", "rock4", "dopri8")
 
 
 def gradient_flow(
@@ -91,168 +73,37 @@ def gradient_flow(
     rtol, atol = _check_tolerances(rtol, atol, tolerance, network)
     times = None if ts is None else _check_times(ts)
     _check_limits(max_time, max_steps, keep)
-    goal, finer = (None, rtol) if weight_decay else _goal(objective, network, tolerance)
+    marks = landmarks(objective, network)
+    goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
     if times is None and max_time is None and goal is None:
         raise ValueError(
             "`ts`: is None, but the smallest loss is not known in closed form here, so there is nothing to run to; "
             "give output times `ts` or a time limit `max_time`"
         )
     rtol = min(rtol, finer) if times is None else rtol
-    run = _Run(problem, network, rtol, atol, goal, keep if times is None else None)
-    with _interruptible() as interrupted, as_reporter(progress) as report:
+    method = _method(solver, rtol)
+    run = Run(method, problem, network, marks, (rtol, atol), goal, keep if times is None else None)
+    with interruptible() as interrupted, as_reporter(progress) as report:
         kind = run.follow(times, max_time, max_steps, interrupted, report)
-    final = run.progress.network
-    ending = judge(
-        kind, problem, final, float(run.progress.t), float(explicit.tree_norm(run.progress.slope)), goal, max_steps
-    )
-    steps, rejected = int(run.progress.steps), int(run.progress.rejected)
-    seconds = time.perf_counter() - started
-    statistics = Statistics(steps, 1 + explicit.STAGES * (steps + rejected), rejected, "dopri8", seconds)
+    state = run.progress
+    slope = float(np.sqrt(sum(np.sum(np.square(k)) for k in state.slope.weights)))
+    ending = judge(kind, problem, state.network, marks, float(state.t), slope, goal, max_steps)
+    steps, rejected, evaluations = int(state.steps), int(state.rejected), int(state.evaluations)
     kept_times, weights = run.recorder.networks()
     networks = jax.tree.unflatten(jax.tree.structure(network), [jnp.asarray(W) for W in weights])
+    statistics = Statistics(steps, evaluations, rejected, method.name, time.perf_counter() - started)
     return Trajectory(jnp.asarray(kept_times), networks, ending, statistics, objective)
 
 
-class _Run:
-    """One integration: the device's state, the recorder, and the limits of the next segment."""
-
-    def __init__(
-        self,
-        problem: explicit.Problem,
-        network: Network,
-        rtol: float,
-        atol: float,
-        goal: float | None,
-        keep: int | None,
-    ):
-        self.problem = problem
-        self.progress = explicit.begin(problem, network, 0.0)
-        self.modes = mode_progressions(problem.objective, network.max_rank)
-        self.recorder = Recorder(keep, self.modes)
-        self.rtol, self.atol = rtol, atol
-        objective = problem.objective
-        tail = 0.0
-        if goal is not None:
-            tail = float(objective.minimum_at_rank(network.max_rank) - objective.minimum)
-        self.goal = -np.inf if goal is None else goal + tail
-        gradient = objective.gradient if hasattr(objective, "gradient") else jax.grad(objective)
-        W = network.end_to_end
-        self.matrix_size = float(jnp.linalg.norm(objective.optimum)) if hasattr(objective, "optimum") else 0.0
-        at_zero = float(jnp.linalg.norm(gradient(jnp.zeros_like(W))))
-        self.noise = float(jnp.finfo(W.dtype).eps) * (at_zero + float(jnp.linalg.norm(gradient(W))))
-        self.time_unit = float(self.progress.h) * 1e3
-
-    def follow(self, times: np.ndarray | None, max_time: float | None, max_steps: int, interrupted, report) -> str:
-        """Drives segments to the end; returns the kind of ending."""
-        done = 0
-        if times is None or times[0] == 0:
-            self.recorder.add(0.0, self.progress.network)
-            done = 1
-        budget = 256
-        while not interrupted.is_set():
-            if times is not None and done >= len(times):
-                return "time"
-            used = int(self.progress.steps + self.progress.rejected)
-            if used >= max_steps:
-                return self._stop("steps", times)
-            limits = self._limits(times, done, max_time)
-            began = time.perf_counter()
-            self.progress, count, when, networks = explicit.compiled_advance(
-                self.problem,
-                self.progress._replace(status=jnp.zeros_like(self.progress.status)),
-                limits,
-                jnp.asarray(min(budget, max_steps - used)),  # a Python int would be compiled in
-            )
-            count = int(count)
-            self.recorder.extend(np.asarray(when), networks, count)
-            done += count if times is not None else 0
-            report(self._report)
-            status = int(self.progress.status)
-            if status != explicit.RUNNING and not (times is not None and status == explicit.REACHED):
-                return self._stop(KINDS[status], times)
-            seconds = time.perf_counter() - began
-            spent = int(self.progress.steps + self.progress.rejected) - used
-            if used and spent == budget and seconds < SEGMENT_SECONDS / 2:
-                budget *= 2
-        return self._stop("interrupted", times)
-
-    def _stop(self, kind: str, times: np.ndarray | None) -> str:
-        """Keeps the last network too, wherever the run stopped."""
-        t = float(self.progress.t)
-        if not self.recorder.times or self.recorder.times[-1] < t:
-            self.recorder.add(t, self.progress.network)
-        return kind
-
-    def _limits(self, times: np.ndarray | None, done: int, max_time: float | None) -> explicit.Limits:
-        targets = np.full(explicit.BUFFER, np.inf)
-        if times is None:
-            targets[0] = np.inf if max_time is None else max_time
-        else:
-            chunk = times[done : done + explicit.BUFFER]
-            targets[: len(chunk)] = chunk
-        t = float(self.progress.t)
-        size = max(self.matrix_size, float(jnp.linalg.norm(self.progress.recorded)), 1e-300)
-        return explicit.Limits(
-            *(
-                jnp.asarray(value, dtype=float)
-                for value in (
-                    targets,
-                    TIME_SPACING * max(t, self.time_unit) if times is None else np.inf,
-                    MATRIX_SPACING * size if times is None else np.inf,
-                    self.goal if times is None else -np.inf,
-                    self.noise,
-                    self.rtol,
-                    self.atol,
-                )
-            )
-        )
-
-    def _report(self) -> Report:
-        network, objective = self.progress.network, self.problem.objective
-        W = network.end_to_end
-        excess = float(objective.excess(W, network.max_rank)) if hasattr(objective, "excess") else None
-        held = None if self.modes is None else self.modes(np.asarray(W)[None])[0]
-        learned = None if held is None else tuple(int(a) + 1 for a in np.flatnonzero(held > 0.5))
-        return Report(float(self.progress.t), float(objective(W)), excess, learned, int(self.progress.steps))
-
-
-@contextmanager
-def _interruptible():
-    """An event that Ctrl-C sets; a second Ctrl-C interrupts as usual. Outside the main thread it stays unset."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def handle(number, frame):
-        event.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _goal(objective: Any, network: Network, tolerance: float) -> tuple[float | None, float]:
-    """Excess loss that counts as converged (None: the smallest loss has no closed form), and the rtol to get there.
-
-    At a minimum the step is as long as stability allows and the weights wander by rtol of their size.
-    """
-    if not hasattr(objective, "minimum_at_rank"):
-        return None, 1.0
-    W, rank = network.end_to_end, network.max_rank
-    here, zero = float(objective.excess(W, rank)), float(objective.excess(jnp.zeros_like(W), rank))
-    whole = zero if zero > 0 else here  # nothing to learn: the start decays to zero
-    goal = max(tolerance * min(here, whole), FINEST_TOLERANCE * whole)
-    return goal, 0.1 * (goal / whole) ** 0.5 if whole > 0 else 1.0
+def _method(solver: str, rtol: float) -> stepping.Method:
+    if solver == "auto":
+        solver = "dopri8" if rtol < TIGHT else "rock4"
+    return Dopri8() if solver == "dopri8" else Stabilised()
 
 
 def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float, solver: str):
-    if solver not in ("auto", "dopri8"):
-        raise ValueError(f"`solver`: got {solver!r}; give 'auto' or 'dopri8'")
+    if solver not in SOLVERS:
+        raise ValueError(f"`solver`: got {solver!r}; give one of {', '.join(SOLVERS)}")
     network = network if isinstance(network, Network) else Network(network)
     network = jax.tree.map(lambda W: W.astype(float), network)
     shape = (network.widths[-1], network.widths[0])
@@ -268,7 +119,7 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float,
         if mask.widths != network.widths or any(m.dtype != bool for m in mask.weights):
             raise ValueError(f"`mask`: must be a Network of booleans with widths {network.widths}; True entries learn")
     decay = jnp.asarray(weight_decay, dtype=float) if weight_decay else None
-    return network, explicit.Problem(objective, mask, decay)
+    return network, stepping.Problem(objective, mask, decay)
 
 
 def _check_tolerances(rtol: float, atol: float | None, tolerance: float, network: Network) -> tuple[float, float]:
@@ -279,7 +130,7 @@ def _check_tolerances(rtol: float, atol: float | None, tolerance: float, network
             f"`tolerance`: got {tolerance}; an excess loss relative to the start can be asked from 1e-14 to 1"
         )
     if atol is None:
-        atol = 1e-9 * rtol * max(float(jnp.linalg.norm(W)) for W in network.weights)
+        atol = 1e-9 * rtol * max(float(np.linalg.norm(W)) for W in network.weights)
     if not (np.isfinite(atol) and atol >= 0):
         raise ValueError(f"`atol`: got {atol}; give a finite number of at least 0")
     return float(rtol), max(float(atol), 1e-200)

@@ -1,0 +1,41 @@
+"""Arithmetic on networks as vectors, and the norm in which errors of a step are measured."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..network import Network
+
+
+def plus(network: Network, h: Any, direction: Network) -> Network:
+    """network + h direction."""
+    return jax.tree.map(lambda W, V: W + h * V, network, direction)
+
+
+def combine(coefficients: Iterable[Any], slopes: Iterable[Network]) -> Network:
+    """Sum of coefficient times slope; coefficients that are the Python number 0 cost nothing."""
+    terms = [(c, k) for c, k in zip(coefficients, slopes, strict=False) if not (isinstance(c, float) and c == 0)]
+    return jax.tree.map(
+        lambda *parts: sum(c * part for (c, _), part in zip(terms, parts, strict=True)), *[k for _, k in terms]
+    )
+
+
+def norm(network: Network) -> Array:
+    """Frobenius norm of all weights together."""
+    return jnp.sqrt(sum(jnp.sum(W**2) for W in network.weights))
+
+
+def layer_norms(network: Network) -> list[Array]:
+    """Frobenius norm of every layer."""
+    return [jnp.sqrt(jnp.sum(W**2)) for W in network.weights]
+
+
+def relative_norm(error: Network, sizes: list[Array]) -> Array:
+    """Root mean square over layers of the error's Frobenius norm in units of the layer's tolerance.
+
+    Invariant under rotations of hidden layers, as the flow is.
+    """
+    return jnp.sqrt(sum(jnp.sum((E / size) ** 2) for E, size in zip(error.weights, sizes, strict=True)) / len(sizes))

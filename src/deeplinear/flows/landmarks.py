@@ -1,0 +1,99 @@
+"""What the host needs to know of a problem before and after a run, each in one compiled call."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..network import Network
+from ..objectives import SquaredError
+from .fields import gradient_of
+
+FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to the zero map's
+
+
+class Landmarks(NamedTuple):
+    """Scales of a problem at its start, on the host; None where the objective has no closed form."""
+
+    noise: float
+    """Rounding error of the gradient with respect to the end-to-end matrix."""
+    matrix_size: float
+    """Norm of the optimum; 0 where it is unknown."""
+    excess: float | None
+    excess_of_zero: float | None
+    tail: float
+    """What a bottleneck cannot reach: smallest loss of its rank minus smallest loss."""
+    mode_scales: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    """U, V and 1 / (final strength) of the modes, 0 where that is 0."""
+
+    @property
+    def progressions(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """(T, d_y, d_x) -> (T, mode): how much of its final strength u_a^T W* v_a each mode holds."""
+        if self.mode_scales is None:
+            return None
+        U, V, scales = self.mode_scales
+        return lambda matrices: np.sum(U[None] * (matrices @ V), axis=1) * scales
+
+    def learned(self, W: np.ndarray) -> tuple[int, ...] | None:
+        """Numbers (from 1) of the modes beyond half of their final strength."""
+        progressions = self.progressions
+        return None if progressions is None else tuple((np.flatnonzero(progressions(W[None])[0] > 0.5) + 1).tolist())
+
+    def goal(self, tolerance: float) -> tuple[float | None, float]:
+        """Excess loss that counts as converged (None: unknown), and the rtol that it takes to get there.
+
+        At a minimum the step is as long as stability allows and the weights wander by rtol of their size.
+        """
+        if self.excess is None or self.excess_of_zero is None:
+            return None, 1.0
+        whole = self.excess_of_zero if self.excess_of_zero > 0 else self.excess  # nothing to learn: decay to zero
+        goal = max(tolerance * min(self.excess, whole), FINEST_TOLERANCE * whole)
+        return goal, 0.1 * (goal / whole) ** 0.5 if whole > 0 else 1.0
+
+
+def landmarks(objective: Any, network: Network) -> Landmarks:
+    """The landmarks of a run that starts at `network`."""
+    at_start, at_zero, known = _survey(objective, network)
+    noise = float(np.finfo(np.float64).eps) * (float(at_start) + float(at_zero))
+    if known is None:
+        return Landmarks(noise, 0.0, None, None, 0.0, None)
+    size, excess, of_zero, tail, modes = known
+    if modes is not None:
+        U, V, targets = (np.asarray(part) for part in modes)
+        seen = np.abs(targets) > 1e-12 * np.abs(targets).max(initial=0.0)
+        modes = (U, V, np.where(seen, 1 / np.where(seen, targets, 1.0), 0.0))
+    return Landmarks(noise, float(size), float(excess), float(of_zero), float(tail), modes)
+
+
+@eqx.filter_jit
+def _survey(objective: Any, network: Network):
+    gradient, W, rank = gradient_of(objective), network.end_to_end, network.max_rank
+    zero = jnp.zeros_like(W)
+    sizes = jnp.linalg.norm(gradient(W)), jnp.linalg.norm(gradient(zero))
+    if not hasattr(objective, "minimum_at_rank"):
+        return *sizes, None
+    tail = objective.minimum_at_rank(rank) - objective.minimum
+    known = jnp.linalg.norm(objective.optimum), objective.excess(W, rank), objective.excess(zero, rank), tail
+    if not isinstance(objective, SquaredError):
+        return *sizes, (*known, None)
+    U, _, V = objective.modes
+    return *sizes, (*known, (U, V, jnp.sum(U * (objective.optimum_at_rank(rank) @ V), axis=0)))
+
+
+class Standing(NamedTuple):
+    """Where a network stands."""
+
+    W: Array
+    loss: Array
+    excess: Array | None
+
+
+@eqx.filter_jit
+def standing(objective: Any, network: Network) -> Standing:
+    """End-to-end matrix, loss, and loss above the smallest that the widths allow (None: unknown)."""
+    W = network.end_to_end
+    excess = objective.excess(W, network.max_rank) if hasattr(objective, "excess") else None
+    return Standing(W, objective(W), excess)

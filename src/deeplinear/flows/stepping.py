@@ -1,0 +1,208 @@
+"""Adaptive integration of a flow in bounded segments, whatever the method.
+
+A segment ends when its buffer of outputs is full, its budget of steps is spent, or a stop condition holds; the host then
+looks, reports, and calls again. Everything that distinguishes one problem from another of the same shape is an argument,
+so that one compilation serves them all.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..network import Network
+from .algebra import layer_norms, norm
+from .fields import velocity
+
+SHRINK, GROW = 0.1, 5.0  # bounds of the change of a step size
+BUFFER = 64  # outputs held on the device before the host fetches them
+
+RUNNING, REACHED, GOAL, STATIONARY, STALLED = range(5)
+
+
+class Method(Protocol):
+    """What a method of integration offers; `dopri8.Dopri8` and `stabilised.Stabilised` are two."""
+
+    name: str
+    order: int
+    """The error estimate behaves like h^order."""
+    safety: float
+    calibration: float
+
+    def begin(self, field: Callable, network: Network, slope: Network) -> tuple[Any, Array]: ...
+    def longest(self, memory: Any) -> Array: ...
+    def step(
+        self, field: Callable, network: Network, slope: Network, h: Array, memory: Any, rtol: Array, atol: Array
+    ): ...
+    def refresh(self, field: Callable, network: Network, slope: Network, memory: Any, accepted: Array): ...
+
+
+class Progress(NamedTuple):
+    """Where an integration stands; the carry of the loop."""
+
+    t: Array
+    network: Network
+    slope: Network
+    """velocity(network), kept from the last accepted step."""
+    h: Array
+    """Step to try next."""
+    memory: Any
+    """What the method remembers."""
+    grows: Array
+    """Whether the next step may be longer: not right after a rejected one."""
+    recorded: Array
+    """End-to-end matrix at the last output."""
+    recorded_t: Array
+    speed: Array
+    """How fast the end-to-end matrix moved in the last accepted step."""
+    steps: Array
+    rejected: Array
+    evaluations: Array
+    status: Array
+
+
+class Limits(NamedTuple):
+    """When to record and when to stop; arrays, so that changing them compiles nothing."""
+
+    targets: Array
+    """Times to step onto exactly, shape (`BUFFER`,), padded with infinity."""
+    longest_t: Array
+    longest_W: Array
+    """Outputs are no further apart than this, in t and in the end-to-end matrix; infinite where `targets` say when."""
+    goal: Array
+    """Excess loss at which to stop; minus infinity where it does not count."""
+    noise: Array
+    """Rounding error of the gradient with respect to the end-to-end matrix."""
+    rtol: Array
+    atol: Array
+
+
+class Problem(eqx.Module):
+    """What is integrated: the field, and the measure that says when the goal is reached."""
+
+    objective: Any
+    mask: Network | None
+    weight_decay: Array | None
+
+    def field(self, network: Network) -> Network:
+        return velocity(self.objective, network, self.mask, self.weight_decay)
+
+    def excess(self, W: Array) -> Array:
+        """Loss above the smallest loss of any matrix, or the plain loss where that is unknown."""
+        return getattr(self.objective, "excess", self.objective)(W)
+
+
+def begin(method: Method, problem: Problem, network: Network, rtol: Array) -> Progress:
+    """The state before the first step, whose size follows from the first two derivatives.
+
+    Source: Hairer, Norsett and Wanner (1993), section II.4, on the norm of all weights.
+    """
+    slope = problem.field(network)
+    memory, evaluations = method.begin(problem.field, network, slope)
+    size, speed = norm(network), jnp.maximum(norm(slope), 1e-300)
+    probe = 0.01 * jnp.where(size > 0, size, 1.0) / speed
+    ahead = problem.field(jax.tree.map(lambda W, V: W + probe * V, network, slope))
+    bend = norm(jax.tree.map(jnp.subtract, ahead, slope)) / probe
+    h = jnp.minimum(100 * probe, rtol**0.25 * size / jnp.maximum(speed, jnp.sqrt(size * bend)))
+    h = jnp.where(size > 0, h, probe)
+    zero, start = jnp.zeros((), dtype=int), jnp.zeros_like(h)
+    W = network.end_to_end
+    return Progress(
+        start, network, slope, h, memory, jnp.asarray(True), W, start, 0 * h, zero, zero, evaluations + 2, zero
+    )
+
+
+def advance(
+    method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Array
+) -> tuple[Progress, Array, Array, Network]:
+    """One segment: the new state, the number of outputs, their times (`BUFFER`,) and networks (`BUFFER`, ...)."""
+    count = jnp.zeros((), dtype=int)
+    times = jnp.zeros((BUFFER,), dtype=progress.t.dtype)
+    networks = jax.tree.map(lambda W: jnp.zeros((BUFFER, *W.shape), dtype=W.dtype), progress.network)
+    first = progress.steps + progress.rejected
+
+    def unfinished(carry):
+        progress, count, _, _ = carry
+        return (progress.status == RUNNING) & (count < BUFFER) & (progress.steps + progress.rejected - first < budget)
+
+    def body(carry):
+        progress, count, times, networks = carry
+        progress, accepted, on_target = _try_step(method, problem, progress, limits, count)
+        W = progress.network.end_to_end
+        far_t = progress.t - progress.recorded_t >= limits.longest_t / 2
+        far_W = jnp.linalg.norm(W - progress.recorded) >= limits.longest_W / 2
+        record = accepted & (on_target | (progress.status != RUNNING) | far_t | far_W)
+        times = times.at[count].set(progress.t)
+        networks = jax.tree.map(lambda all, W: all.at[count].set(W), networks, progress.network)
+        progress = progress._replace(
+            recorded=jnp.where(record, W, progress.recorded),
+            recorded_t=jnp.where(record, progress.t, progress.recorded_t),
+        )
+        return progress, count + record.astype(int), times, networks
+
+    return jax.lax.while_loop(unfinished, body, (progress, count, times, networks))
+
+
+def _try_step(method: Method, problem: Problem, progress: Progress, limits: Limits, count: Array):
+    """One step: the new state, whether it was accepted, and whether it landed on the next target."""
+    chosen = jnp.isfinite(limits.longest_t)  # outputs are chosen here, not given
+    target = limits.targets[jnp.where(chosen, 0, count)]
+    h, on_target = _length(method, progress, limits, target)
+    network, slope, error, spent = method.step(
+        problem.field, progress.network, progress.slope, h, progress.memory, limits.rtol, limits.atol
+    )
+    accepted = error <= 1  # false for NaN: overflow in a trial step is a step too long
+    factor = method.safety * jnp.clip(jnp.nan_to_num(error, nan=jnp.inf), 1e-12, 1e12) ** (-1 / method.order)
+    factor = jnp.clip(factor, SHRINK, jnp.where(accepted & progress.grows, GROW, 1.0))
+    # a step that was cut to land on an output says little about the next
+    h_next = jnp.where(accepted, jnp.maximum(h * factor, jnp.where(h < progress.h, progress.h, 0.0)), h * factor)
+    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
+    t = jnp.where(accepted, jnp.where(on_target, target, progress.t + h), progress.t)
+    speed = jnp.linalg.norm(network.end_to_end - progress.network.end_to_end) / h
+    network, slope = keep(network, progress.network), keep(slope, progress.slope)
+    memory, learned = method.refresh(problem.field, network, slope, progress.memory, accepted)
+    progress = progress._replace(
+        t=t,
+        network=network,
+        slope=slope,
+        h=h_next,
+        memory=memory,
+        grows=accepted,
+        speed=jnp.where(accepted, speed, progress.speed),
+        steps=progress.steps + accepted.astype(int),
+        rejected=progress.rejected + (~accepted).astype(int),
+        evaluations=progress.evaluations + spent + learned,
+        status=_status(problem, network, slope, t, h_next, limits, chosen),
+    )
+    return progress, accepted, on_target
+
+
+def _length(method: Method, progress: Progress, limits: Limits, target: Array) -> tuple[Array, Array]:
+    """The step to try, within stability and the spacing of outputs, and whether it lands on the target."""
+    by_path = jnp.minimum(limits.longest_t, limits.longest_W / jnp.maximum(progress.speed, 1e-300))
+    h = jnp.minimum(jnp.minimum(progress.h, method.longest(progress.memory)), by_path)
+    left = target - progress.t
+    on_target = 1.01 * h >= left
+    # two equal steps to the target rather than a long one and a stub
+    return jnp.where(on_target, left, jnp.where(2 * h > left, left / 2, h)), on_target
+
+
+def _status(
+    problem: Problem, network: Network, slope: Network, t: Array, h: Array, limits: Limits, chosen: Array
+) -> Array:
+    """Whether to go on after a step, or why not."""
+    last_target = jnp.max(jnp.where(jnp.isfinite(limits.targets), limits.targets, -jnp.inf))
+    status = jnp.where(h < 1e-14 * jnp.maximum(t, 1e-300), STALLED, RUNNING)
+    still = norm(slope) <= limits.noise * _sensitivity(network)
+    status = jnp.where(still & chosen, STATIONARY, status)
+    status = jnp.where(problem.excess(network.end_to_end) <= limits.goal, GOAL, status)
+    return jnp.where(jnp.isfinite(last_target) & (t >= last_target), REACHED, status)
+
+
+def _sensitivity(network: Network) -> Array:
+    """Sum over layers of the product of the other layers' norms: by how much the field can exceed the gradient in W."""
+    norms = jnp.stack(layer_norms(network))
+    return jnp.sum(jnp.prod(jnp.where(jnp.eye(norms.size, dtype=bool), 1.0, norms[None, :]), axis=1))
