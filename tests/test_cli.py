@@ -168,15 +168,15 @@ def test_help_comes_without_jax(arguments):
 
 
 def test_ctrl_c_keeps_what_there_is(capsys, monkeypatch):
-    from deeplinear.flows import solve
+    from deeplinear.flows.drive import Run
 
-    follow = solve._Run.follow
+    follow = Run.follow
 
     def interrupted_after_a_second(self, *arguments):
         threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         return follow(self, *arguments)
 
-    monkeypatch.setattr(solve._Run, "follow", interrupted_after_a_second)
+    monkeypatch.setattr(Run, "follow", interrupted_after_a_second)
     endless = ["--rtol", "1e-12", "--max-steps", "100000000", "--tolerance", "1e-13"]
     assert _exit_code(["learn", "digits", "--hidden", "8", *endless, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

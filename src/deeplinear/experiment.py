@@ -61,7 +61,7 @@ class Experiment(BaseModel):
     rtol: float = Field(1e-6, ge=1e-13, lt=1e-1, description="relative tolerance of the integrator")
     tolerance: float = Field(1e-6, gt=1e-14, lt=1, description="relative excess loss at which the run ends")
     time: float | None = Field(None, gt=0, description="longest training time")
-    max_steps: int = Field(20_000, ge=1, description="largest number of integrator steps")
+    max_steps: int = Field(10_000, ge=1, description="largest number of integrator steps")
 
     def __init__(self, /, **settings: Any) -> None:
         _check_names(settings)

@@ -2,8 +2,8 @@
 
 XLA runs a loop on the CPU operation by operation, and each one costs about as much to start as multiplying two 6 x 6
 matrices costs to do. Two changes of form take that away for small networks: products become fused sums
-(`_linalg.fused_products`), and the tag `xla_cpu_small_call` asks XLA to compile the tagged function, loops and all, into one
-piece of machine code. An evaluation of the field of 11-6-6-6-6-4 then takes 0.25 microseconds instead of 5.
+(`_linalg.fused_products`), and the tag `xla_cpu_small_call` asks XLA to compile the tagged function, loops and all,
+into one piece of machine code. An evaluation of the field of 11-6-6-6-6-4 then takes 0.25 microseconds instead of 5.
 
 The tag is internal to XLA. Where it is not honoured the program runs as any other, slower; where XLA cannot compile the
 tagged program ("not implemented") the plain form is used. Values agree to rounding in every case; a test measures
@@ -15,7 +15,6 @@ from typing import Any
 import equinox as eqx
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
-from jaxtyping import Array
 
 from .._linalg import fused_products
 from ..network import Network
@@ -32,7 +31,7 @@ def is_small(network: Network) -> bool:
     return max(network.widths) <= WIDEST and network.depth <= DEEPEST and jax.default_backend() == "cpu"
 
 
-def advance(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Array):
+def advance(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
     """`stepping.advance`, compiled once per method and shape in the form that suits it."""
     if is_small(progress.network) and not _refused:
         try:
@@ -53,7 +52,7 @@ _plain = eqx.filter_jit(stepping.advance, **OPTIONS)
 
 
 @eqx.filter_jit(**OPTIONS)
-def _as_one_kernel(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Array):
+def _as_one_kernel(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
     dynamic, static = eqx.partition((problem, progress, limits, budget), eqx.is_array)
 
     def whole(dynamic):

@@ -1,4 +1,4 @@
-"""Dormand and Prince's pair of order 8(5, 3), for tight tolerances; the tableau is scipy's (`scipy.integrate.DOP853`)."""
+"""Dormand and Prince's pair of order 8(5, 3), for tight tolerances; the tableau is that of `scipy.integrate.DOP853`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,6 +18,7 @@ class Dopri8(NamedTuple):
 
     name: str = "dopri8"
     order: int = 8
+    """The error estimate behaves like h^order."""
     safety: float = 0.9
     calibration: float = 1.0
     """Tolerance per step that gives a trajectory error of about rtol, relative to rtol."""

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -117,8 +117,9 @@ class Run:
             apart_t = TIME_SPACING * max(float(self.progress.t), self.time_unit)
             apart_W = MATRIX_SPACING * size
         goal = self.goal if times is None else -np.inf
-        numbers = (apart_t, apart_W, goal, self.marks.noise, self.rtol, self.atol)
-        return stepping.Limits(targets, *(np.asarray(number) for number in numbers))
+        numbers = (targets, apart_t, apart_W, goal, self.marks.noise, self.rtol, self.atol)
+        on_host: list[Any] = [np.asarray(number) for number in numbers]  # the compiled call takes them over
+        return stepping.Limits(*on_host)
 
     def _report(self) -> Report:
         stand = standing(self.problem.objective, self.progress.network)

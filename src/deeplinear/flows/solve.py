@@ -47,13 +47,14 @@ def gradient_flow(
     - `ts`: increasing times >= 0 at which to keep the network, shape (time,). None: runs until the excess loss is
       `tolerance` times that of the start (or of the zero map, if smaller), until a saddle holds it, or until
       `max_time`, and keeps about `keep` times spread evenly along the path.
-    - `rtol`, `atol`: local error per step in every layer's Frobenius norm, relative and absolute (None: rtol times 1e-9
-      of the largest layer). With `ts=None`, rtol is at most a tenth of the square root of the excess loss to be
-      reached, relative to the zero map's.
+    - `rtol`: relative error of the end-to-end matrix along the path that is aimed at, transition times included; the
+      tolerance per step, in every layer's Frobenius norm, is a fixed share of it. `atol`: the same in absolute terms
+      (None: rtol times 1e-9 of the largest layer). With `ts=None`, rtol is at most a tenth of the square root of the
+      excess loss to be reached, relative to the zero map's.
     - `mask`: a `Network` of booleans, False holds an entry fixed. `weight_decay`: $\gamma$ of $\frac{\gamma}{2} \sum_j
       \|W_j\|^2$.
-    - `solver`: "auto" or "dopri8". `progress`: True shows a live line; a function is called with a `Report` after every
-      segment.
+    - `solver`: "auto", "rock4" (stabilised, order 4) or "dopri8" (order 8, for tight tolerances).
+    - `progress`: True shows a live line; a function is called with a `Report` after every segment.
     - `max_steps`: step budget. Ctrl-C ends the run and returns what is there.
 
     A run that stops early says so in `trajectory.ending` and does not raise. Raises `ValueError` for widths that do not
@@ -65,8 +66,8 @@ def gradient_flow(
     >>> round(float(trajectory.end_to_end[-1, 0, 0]), 6), trajectory.ending.kind
     (1.0, 'global minimum')
 
-    Source: Saxe, McClelland and Ganguli (2014), eq. (4); the method is Dormand and Prince's 8(5,3), Hairer, Norsett and
-    Wanner (1993), section II.5.
+    Source: Saxe, McClelland and Ganguli (2014), eq. (4), for the flow; Abdulle (2002), SIAM J. Sci. Comput. 23,
+    2041-2054, and Hairer, Norsett and Wanner (1993), section II.5, for the methods.
     """
     started = time.perf_counter()
     network, problem = _check_problem(objective, network, mask, weight_decay, solver)
@@ -103,7 +104,7 @@ def _method(solver: str, rtol: float) -> stepping.Method:
 
 def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float, solver: str):
     if solver not in SOLVERS:
-        raise ValueError(f"`solver`: got {solver!r}; give one of {', '.join(SOLVERS)}")
+        raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))}")
     network = network if isinstance(network, Network) else Network(network)
     network = jax.tree.map(lambda W: W.astype(float), network)
     shape = (network.widths[-1], network.widths[0])

@@ -1,16 +1,16 @@
 """Stabilised explicit Runge-Kutta methods of order 4: long steps where a learned network is stiff.
 
-The Jacobian of a gradient flow is minus a Hessian: symmetric, so that its spectrum is real. A step of s stages whose stability
-polynomial is of Chebyshev type is stable for h rho <= 0.35 s^2 (rho: the spectral radius), against about 3.3 per 6
-evaluations of an ordinary method. On a plateau accuracy allows steps of h rho = 1e4.
+The Jacobian of a gradient flow is minus a Hessian: symmetric, so that its spectrum is real. A step of s stages whose
+stability polynomial is of Chebyshev type is stable for h rho <= 0.35 s^2 (rho: the spectral radius), against about 3.3
+per 6 evaluations of an ordinary method. On a plateau accuracy allows steps of h rho = 1e4.
 
 Two families with the same stability polynomials share the work, step by step:
 
-- ROCK4 (Abdulle 2002): a three-term recurrence and four finishing stages. Cheapest, but its finishing stages amplify rounding
-  like s^8, so that the tolerance caps s.
+- ROCK4 (Abdulle 2002): a three-term recurrence and four finishing stages. Cheapest, but its finishing stages amplify
+  rounding like s^8, so that the tolerance caps s.
 - CND4 (Chebyshev stages with nonlinear defects): all stages in increments from the start of the step, whose weights are
-  Chebyshev coefficients; two defects that vanish for linear fields repair the nonlinear order conditions. s + 3 evaluations,
-  rounding of 1e-13 up to s = 160.
+  Chebyshev coefficients; two defects that vanish for linear fields repair the nonlinear order conditions. s + 3
+  evaluations, rounding of 1e-13 up to s = 160.
 
 The tables are made by tools/generate_rock4.py and tools/generate_cnd4.py, where the formulas are.
 """
@@ -52,7 +52,7 @@ class Memory(NamedTuple):
 def table(name: str) -> dict[str, np.ndarray]:
     """Coefficients of "rock4" or "cnd4"."""
     with (
-        resources.files(__package__).joinpath(f"{name}.npz").open("rb") as file,
+        resources.files("deeplinear.flows").joinpath(f"{name}.npz").open("rb") as file,
         np.load(file, allow_pickle=False) as data,
     ):
         return dict(data)
@@ -85,7 +85,7 @@ class Stabilised(NamedTuple):
         intervals, stages = jnp.asarray(rock4["interval"]), jnp.asarray(rock4["stages"])
         member = jnp.minimum(jnp.sum(intervals < h * memory.radius), len(intervals) - 1)
         most = (ROUNDING_SHARE * rtol / ROUNDING) ** 0.125
-        rounds = (stages[member] > most) & (member > 0)
+        rounds = (stages[member].astype(h.dtype) > most) & (member > 0)
         after, after_slope, error = jax.lax.cond(
             rounds,
             lambda: _cnd4(field, network, slope, h, jnp.maximum(member - 1, 0), cnd4),
@@ -139,7 +139,7 @@ def _cnd4(field: Callable, network: Network, slope: Network, h: Array, member: A
     stages = jnp.asarray(data["stages"])[member]
     p, q = jnp.asarray(data["place"])[member]
     lam, b1, b2, b3, e_a = jnp.asarray(data["repair"])[member]
-    b = interval / (2.0 * stages**2)
+    b = interval / (2 * stages.astype(interval.dtype) ** 2)
     rate_from = lambda d: jax.tree.map(jnp.subtract, field(plus(network, 1.0, d)), slope)  # k_j - k_0
     zero = jax.tree.map(jnp.zeros_like, network)
     here = jax.tree.map(lambda k: (2 * b / interval * h) * k, slope)
@@ -181,7 +181,7 @@ def _cnd4(field: Callable, network: Network, slope: Network, h: Array, member: A
 
 
 def _power(field: Callable, network: Network, slope: Network, vector: Network, most: int):
-    """Power iteration on Hessian products by differences of the field: eigenvector, eigenvalue in modulus, evaluations."""
+    """Power iteration on Hessian products by differences of the field: vector, largest modulus, evaluations."""
     size = norm(network)
     eps = DIFFERENCE * jnp.where(size > 0, size, 1.0)
 
@@ -206,5 +206,5 @@ def _power(field: Callable, network: Network, slope: Network, vector: Network, m
 
 def _noise(W: Array) -> Array:
     """A fixed pattern without structure, of norm 1: the fractional parts of multiples of the golden ratio."""
-    pattern = (jnp.arange(1, W.size + 1) * 0.6180339887498949) % 1.0 - 0.5
+    pattern = (jnp.arange(1, W.size + 1, dtype=W.dtype) * 0.6180339887498949) % 1.0 - 0.5
     return (pattern / jnp.sqrt(W.size / 12)).reshape(W.shape)

@@ -1,12 +1,12 @@
 """Adaptive integration of a flow in bounded segments, whatever the method.
 
-A segment ends when its buffer of outputs is full, its budget of steps is spent, or a stop condition holds; the host then
-looks, reports, and calls again. Everything that distinguishes one problem from another of the same shape is an argument,
-so that one compilation serves them all.
+A segment ends when its buffer of outputs is full, its budget of steps is spent, or a stop condition holds; the host
+then looks, reports, and calls again. Everything that distinguishes one problem from another of the same shape is an
+argument, so that one compilation serves them all.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -23,21 +23,26 @@ BUFFER = 64  # outputs held on the device before the host fetches them
 RUNNING, REACHED, GOAL, STATIONARY, STALLED = range(5)
 
 
+@runtime_checkable
 class Method(Protocol):
     """What a method of integration offers; `dopri8.Dopri8` and `stabilised.Stabilised` are two."""
 
-    name: str
-    order: int
-    """The error estimate behaves like h^order."""
-    safety: float
-    calibration: float
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def order(self) -> int: ...
+    @property
+    def safety(self) -> float: ...
+    @property
+    def calibration(self) -> float: ...
     def begin(self, field: Callable, network: Network, slope: Network) -> tuple[Any, Array]: ...
     def longest(self, memory: Any) -> Array: ...
     def step(
         self, field: Callable, network: Network, slope: Network, h: Array, memory: Any, rtol: Array, atol: Array
-    ): ...
-    def refresh(self, field: Callable, network: Network, slope: Network, memory: Any, accepted: Array): ...
+    ) -> tuple[Network, Network, Array, Array]: ...
+    def refresh(
+        self, field: Callable, network: Network, slope: Network, memory: Any, accepted: Array
+    ) -> tuple[Any, Array]: ...
 
 
 class Progress(NamedTuple):
@@ -95,7 +100,7 @@ class Problem(eqx.Module):
         return getattr(self.objective, "excess", self.objective)(W)
 
 
-def begin(method: Method, problem: Problem, network: Network, rtol: Array) -> Progress:
+def begin(method: Method, problem: Problem, network: Network, rtol: Any) -> Progress:
     """The state before the first step, whose size follows from the first two derivatives.
 
     Source: Hairer, Norsett and Wanner (1993), section II.4, on the norm of all weights.
