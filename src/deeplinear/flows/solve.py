@@ -42,7 +42,7 @@ def gradient_flow(
     r"""Gradient flow $\dot W_j = -\partial L / \partial W_j$ of a deep linear network from `network` at time 0.
 
     $\dot W_j = W_{j+1:h}^T (-\nabla L(W)) W_{1:j-1}^T - \gamma W_j$ with $W = W_h \cdots W_1$, integrated by an
-    adaptive explicit Runge-Kutta method of order 8 in float64.
+    adaptive Runge-Kutta method in float64.
 
     - `ts`: increasing times >= 0 at which to keep the network, shape (time,). None: runs until the excess loss is
       `tolerance` times that of the start (or of the zero map, if smaller), until a saddle holds it, or until
