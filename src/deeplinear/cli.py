@@ -49,27 +49,26 @@ def learn(
 ) -> None:
     """Train a deep linear network on a data set and report what it learned when, with theory beside simulation.
 
-    Parameters
-    ----------
-    data: a task (digits, semantic, hierarchy) or a file (.csv, .tsv, .npz, .parquet, or x.npy,y.npy); default digits
-    target: columns of a table to predict, separated by commas; text becomes one-hot classes
-    hidden: widths of the hidden layers, separated by commas; default 32,32
-    start: gaussian, orthogonal, xavier, kaiming, balanced or decoupled
-    scale: size of the start: standard deviation of weights, or strength of every mode for decoupled; default 1e-3
-    seed: seed of the start; default 0
-    loss: half-mean, mean, half-sum, sum or entry-mean; only rescales time
-    center: subtract the means of inputs and outputs
-    whiten: make the inputs' second moment the identity
-    rtol: relative error of one integration step; default 1e-6
-    tolerance: excess loss, relative to the start, at which the run ends
-    time: time limit
-    max_steps: step limit
-    experiment: a TOML file with these settings; options on the command line win over it
-    set: one more setting as key=value, wins over everything; may be repeated
-    out: folder for the report, the record and the settings; default runs/NAME-1, -2, ...
-    overwrite: replace that folder if it exists
-    json: print one JSON object and nothing else
-    quiet: print nothing
+    Args:
+        data: a task (digits, semantic, hierarchy) or a file (.csv, .tsv, .npz, .parquet, or x.npy,y.npy); default digits
+        target: columns of a table to predict, separated by commas; text becomes one-hot classes
+        hidden: widths of the hidden layers, separated by commas; default 32,32
+        start: gaussian, orthogonal, xavier, kaiming, balanced or decoupled
+        scale: size of the start: standard deviation of weights, or strength of every mode for decoupled; default 1e-3
+        seed: seed of the start; default 0
+        loss: half-mean, mean, half-sum, sum or entry-mean; only rescales time
+        center: subtract the means of inputs and outputs
+        whiten: make the inputs' second moment the identity
+        rtol: relative error of one integration step; default 1e-6
+        tolerance: excess loss, relative to the start, at which the run ends
+        time: time limit
+        max_steps: step limit
+        experiment: a TOML file with these settings; options on the command line win over it
+        set: one more setting as key=value, wins over everything; may be repeated
+        out: folder for the report, the record and the settings; default runs/NAME-1, -2, ...
+        overwrite: replace that folder if it exists
+        json: print one JSON object and nothing else
+        quiet: print nothing
     """
     given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
     from .experiment import Experiment
