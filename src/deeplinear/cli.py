@@ -50,7 +50,7 @@ def learn(
     """Train a deep linear network on a data set and report what it learned when, with theory beside simulation.
 
     Args:
-        data: a task (digits, semantic, hierarchy) or a file (.csv, .tsv, .npz, .parquet, or x.npy,y.npy); default digits
+        data: a task (digits, semantic, hierarchy) or a file (.csv, .tsv, .npz, .parquet, x.npy,y.npy); default digits
         target: columns of a table to predict, separated by commas; text becomes one-hot classes
         hidden: widths of the hidden layers, separated by commas; default 32,32
         start: gaussian, orthogonal, xavier, kaiming, balanced or decoupled
@@ -59,7 +59,7 @@ def learn(
         loss: half-mean, mean, half-sum, sum or entry-mean; only rescales time
         center: subtract the means of inputs and outputs
         whiten: make the inputs' second moment the identity
-        rtol: relative error of one integration step; default 1e-6
+        rtol: relative error of the path that is aimed at; default 1e-6
         tolerance: excess loss, relative to the start, at which the run ends
         time: time limit
         max_steps: step limit
