@@ -6,6 +6,8 @@ import numpy as np
 
 from ..network import Network
 
+DECADES = 3  # of time before the end that a logarithmic axis is likely to show
+
 Progressions = Callable[[np.ndarray], np.ndarray]
 """End-to-end matrices (T, d_y, d_x) -> how much of each mode's final strength they hold, (T, mode)."""
 
@@ -13,10 +15,11 @@ Progressions = Callable[[np.ndarray], np.ndarray]
 class Recorder:
     """Outputs of a run on the host; thins itself to `keep` of them, evenly along the path.
 
-    The distance between two outputs is the largest of: their distance in t (as a share of the time so far), in W (as a
-    share of the largest W so far) and in any mode (as a share of its final strength), so that plateaus and transitions,
-    of large modes and of small ones, are all drawn well. The two outputs about the time at which a mode passes
-    half of its final strength are always kept: half-times read off the kept outputs are as exact as off all of them.
+    The distance between two outputs is the largest of: their distance in t (as a share of the time so far, or of its
+    last three decades on a logarithmic axis), in W (as a share of the largest W so far) and in any mode (as a share of
+    its final strength), so that plateaus and transitions, of large modes and of small ones, are all drawn well. The two
+    outputs about the time at which a mode passes half of its final strength are always kept: half-times read off the
+    kept outputs are as exact as off all of them.
     """
 
     def __init__(self, keep: int | None, progressions: Progressions | None = None):
@@ -56,7 +59,9 @@ class Recorder:
 
 def spread_evenly(times: np.ndarray, matrices: np.ndarray, modes: np.ndarray, keep: int) -> np.ndarray:
     """Indices of about `keep` outputs evenly along the path, with both ends and the halves of `modes` (T, mode)."""
-    in_time = np.diff(times) / max(times[-1] - times[0], 1e-300)
+    end = max(times[-1], 1e-300)
+    decades = np.log10(np.maximum(times / end, 10.0**-DECADES)) / DECADES
+    in_time = np.maximum(np.diff(times) / end, np.diff(decades))
     sizes = np.sqrt(np.sum(matrices**2, axis=(1, 2)))
     in_matrix = np.sqrt(np.sum(np.diff(matrices, axis=0) ** 2, axis=(1, 2))) / max(float(sizes.max()), 1e-300)
     in_modes = np.abs(np.diff(np.clip(modes, -1, 2), axis=0)).max(axis=1, initial=0.0)
