@@ -14,6 +14,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from .._linalg import fused_products
@@ -51,8 +52,7 @@ begin = eqx.filter_jit(stepping.begin, **OPTIONS)
 _plain = eqx.filter_jit(stepping.advance, **OPTIONS)
 
 
-@eqx.filter_jit(**OPTIONS)
-def _as_one_kernel(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
+def _tagged(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
     dynamic, static = eqx.partition((problem, progress, limits, budget), eqx.is_array)
 
     def whole(dynamic):
@@ -61,3 +61,15 @@ def _as_one_kernel(method: Method, problem: Problem, progress: Progress, limits:
 
     with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
         return jax.jit(whole, inline=False)(dynamic)
+
+
+_as_one_kernel = eqx.filter_jit(_tagged, **OPTIONS)
+
+
+def text_of_one_kernel(method: Method, problem: Problem, network: Network) -> str:
+    """What XLA made of the tagged form, for whoever wants to see whether the tag is honoured."""
+    progress = begin(method, problem, network, np.asarray(1e-6))
+    numbers: list[Any] = [np.full(stepping.BUFFER, np.inf), *(np.asarray(1.0),) * 6]
+    form: Any = eqx.filter_jit(_tagged)
+    lowered = form.lower(method, problem, progress, Limits(*numbers), np.asarray(1))
+    return lowered.compile().compiled.as_text()

@@ -20,7 +20,7 @@ class Dopri8(NamedTuple):
     order: int = 8
     """The error estimate behaves like h^order."""
     safety: float = 0.9
-    calibration: float = 1.0
+    calibration: float = 0.1
     """Tolerance per step that gives a trajectory error of about rtol, relative to rtol."""
 
     def begin(self, field: Callable, network: Network, slope: Network) -> tuple[tuple[()], Array]:
@@ -46,6 +46,15 @@ class Dopri8(NamedTuple):
         error = h * fifth**2 / jnp.where(both > 0, both, 1.0)
         return after, slopes[-1], jnp.where(jnp.isfinite(norm(slopes[-1])), error, jnp.inf), jnp.asarray(STAGES)
 
-    def refresh(self, field: Callable, network: Network, slope: Network, memory: tuple[()], accepted: Array):
+    def refresh(
+        self,
+        field: Callable,
+        network: Network,
+        slope: Network,
+        memory: tuple[()],
+        accepted: Array,
+        h: Array,
+        spent: Array,
+    ):
         """Nothing to learn from a step."""
         return memory, jnp.zeros((), dtype=int)

@@ -11,16 +11,24 @@ import numpy as np
 from ..network import Network
 from ..trajectory import Statistics, Trajectory
 from . import stepping
+from .automatic import Automatic
 from .dopri8 import Dopri8
 from .drive import Report, Run, interruptible
 from .endings import judge
 from .landmarks import FINEST_TOLERANCE, landmarks
 from .progress import as_reporter
+from .rosenbrock import Rosenbrock
 from .stabilised import Stabilised
 
 FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
 TIGHT = 1e-8  # rtol from which a method of order 8 takes fewer evaluations than a stabilised one of order 4
-SOLVERS = ("auto", "rock4", "dopri8")
+SOLVERS = {
+    "auto": Automatic(),
+    "rock4": Stabilised(),
+    "rodas4": Rosenbrock(),
+    "bdf": Rosenbrock(),
+    "dopri8": Dopri8(),
+}
 
 
 def gradient_flow(
@@ -53,7 +61,8 @@ def gradient_flow(
       excess loss to be reached, relative to the zero map's.
     - `mask`: a `Network` of booleans, False holds an entry fixed. `weight_decay`: $\gamma$ of $\frac{\gamma}{2} \sum_j
       \|W_j\|^2$.
-    - `solver`: "auto", "rock4" (stabilised, order 4) or "dopri8" (order 8, for tight tolerances).
+    - `solver`: "rock4" (stabilised explicit, order 4), "rodas4" (linearly implicit, order 4, for stiff stretches; also
+      under the name "bdf"), "dopri8" (order 8, for tight tolerances), or "auto", which changes between them by cost.
     - `progress`: True shows a live line; a function is called with a `Report` after every segment.
     - `max_steps`: step budget. Ctrl-C ends the run and returns what is there.
 
@@ -97,9 +106,7 @@ def gradient_flow(
 
 
 def _method(solver: str, rtol: float) -> stepping.Method:
-    if solver == "auto":
-        solver = "dopri8" if rtol < TIGHT else "rock4"
-    return Dopri8() if solver == "dopri8" else Stabilised()
+    return SOLVERS["dopri8" if solver == "auto" and rtol < TIGHT else solver]
 
 
 def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float, solver: str):

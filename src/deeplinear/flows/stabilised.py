@@ -96,7 +96,9 @@ class Stabilised(NamedTuple):
         finite = jnp.isfinite(norm(after_slope)) & jnp.isfinite(size)
         return after, after_slope, jnp.where(finite, size, jnp.inf), stages[member] + 3 * rounds.astype(int)
 
-    def refresh(self, field: Callable, network: Network, slope: Network, memory: Memory, accepted: Array):
+    def refresh(
+        self, field: Callable, network: Network, slope: Network, memory: Memory, accepted: Array, h: Array, spent: Array
+    ):
         """A new estimate of the spectral radius every `REFRESH` accepted steps and after every rejected one."""
         due = ~accepted | (memory.age + 1 >= REFRESH)
 

@@ -41,7 +41,7 @@ class Method(Protocol):
         self, field: Callable, network: Network, slope: Network, h: Array, memory: Any, rtol: Array, atol: Array
     ) -> tuple[Network, Network, Array, Array]: ...
     def refresh(
-        self, field: Callable, network: Network, slope: Network, memory: Any, accepted: Array
+        self, field: Callable, network: Network, slope: Network, memory: Any, accepted: Array, h: Array, spent: Array
     ) -> tuple[Any, Array]: ...
 
 
@@ -168,7 +168,7 @@ def _try_step(method: Method, problem: Problem, progress: Progress, limits: Limi
     t = jnp.where(accepted, jnp.where(on_target, target, progress.t + h), progress.t)
     speed = jnp.linalg.norm(network.end_to_end - progress.network.end_to_end) / h
     network, slope = keep(network, progress.network), keep(slope, progress.slope)
-    memory, learned = method.refresh(problem.field, network, slope, progress.memory, accepted)
+    memory, learned = method.refresh(problem.field, network, slope, progress.memory, accepted, h, spent)
     progress = progress._replace(
         t=t,
         network=network,

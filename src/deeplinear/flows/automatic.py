@@ -1,0 +1,83 @@
+"""Changes between the stabilised explicit and the linearly implicit method, both ways, by what a unit of time costs."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..network import Network
+from . import stabilised
+from .rosenbrock import Rosenbrock
+from .stabilised import Stabilised
+
+EXPLICIT, IMPLICIT = Stabilised(), Rosenbrock()
+LONG = 0.3  # share of the limit of stability from which an explicit step counts as long (87 stages)
+PATIENCE = 4  # long explicit steps in a row before the implicit method is tried
+TRIAL = 4  # implicit steps before it is judged
+LIMIT_COST = 165.0  # evaluations of an explicit step at the limit of stability
+PRODUCT_COST = 2.5  # evaluations that a Hessian product by forward differentiation costs
+IMPATIENT = 8  # by how much patience grows each time that it was not worth it
+
+
+class Memory(NamedTuple):
+    """The explicit method's memory, and which method has the word."""
+
+    spectrum: stabilised.Memory
+    implicit: Array
+    streak: Array
+    """Long explicit steps in a row, or steps since the implicit method took over."""
+    patience: Array
+    """Long explicit steps before the implicit method is tried."""
+
+
+class Automatic(NamedTuple):
+    """ROCK4 and CND4 while they are the cheaper ones, RODAS where the problem is stiffer than they can serve."""
+
+    name: str = "auto"
+    order: int = 4
+    """The error estimate behaves like h^order."""
+    safety: float = 0.8
+    calibration: float = 0.05
+    """Tolerance per step that gives a trajectory error of about rtol, relative to rtol."""
+
+    def begin(self, field: Callable, network: Network, slope: Network) -> tuple[Memory, Array]:
+        """Starts explicitly."""
+        spectrum, evaluations = EXPLICIT.begin(field, network, slope)
+        zero = jnp.zeros((), dtype=int)
+        return Memory(spectrum, jnp.asarray(False), zero, zero + PATIENCE), evaluations
+
+    def longest(self, memory: Memory) -> Array:
+        """The explicit method's limit of stability, while it has the word."""
+        return jnp.where(memory.implicit, jnp.inf, EXPLICIT.longest(memory.spectrum))
+
+    def step(
+        self, field: Callable, network: Network, slope: Network, h: Array, memory: Memory, rtol: Array, atol: Array
+    ) -> tuple[Network, Network, Array, Array]:
+        """A step of the method that has the word."""
+        return jax.lax.cond(
+            memory.implicit,
+            lambda: IMPLICIT.step(field, network, slope, h, (), rtol, atol),
+            lambda: EXPLICIT.step(field, network, slope, h, memory.spectrum, rtol, atol),
+        )
+
+    def refresh(
+        self, field: Callable, network: Network, slope: Network, memory: Memory, accepted: Array, h: Array, spent: Array
+    ) -> tuple[Memory, Array]:
+        """Follows the spectral radius and decides who takes the next step."""
+        spectrum, evaluations = EXPLICIT.refresh(field, network, slope, memory.spectrum, accepted, h, spent)
+        limit = EXPLICIT.longest(spectrum)
+        long = accepted & (h > LONG * limit)
+        streak = jnp.where(memory.implicit | long, memory.streak + 1, 0)
+        pays = accepted & (h * LIMIT_COST > limit * PRODUCT_COST * spent.astype(h.dtype))
+        tried = memory.implicit & (streak >= TRIAL)
+        back = tried & ~pays
+        forth = ~memory.implicit & (streak >= memory.patience)
+        patience = jnp.where(back, memory.patience * IMPATIENT, memory.patience)
+        return Memory(
+            spectrum,
+            jnp.where(back, False, jnp.where(forth, True, memory.implicit)),
+            jnp.where(back | forth, 0, streak),
+            jnp.where(tried & pays, PATIENCE, patience),
+        ), evaluations
