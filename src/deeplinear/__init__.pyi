@@ -9,6 +9,7 @@ from . import flows as flows
 from . import init as init
 from . import plots as plots
 from . import records as records
+from . import reduction as reduction
 from . import tasks as tasks
 from .conventions import ENTRY_MEAN as ENTRY_MEAN
 from .conventions import HALF_MEAN as HALF_MEAN
