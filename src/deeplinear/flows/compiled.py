@@ -10,6 +10,7 @@ tagged program ("not implemented") the plain form is used. Values agree to round
 that the tag still does its work.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -33,14 +34,44 @@ def is_small(network: Network) -> bool:
 
 def advance(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
     """`stepping.advance`, compiled once per method and shape in the form that suits it."""
-    if is_small(progress.network) and not _refused:
+    return _in_form(progress.network, _as_one_kernel, _plain, (method, problem, progress, limits, budget))
+
+
+def advance_members(method: Method, each: Problem, shared: Problem, *state: Any):
+    """`advance` of every member of an ensemble: `state` with a leading axis, see `over_members`."""
+    return _in_form(state[0].network, _members_as_kernels, _members_plain, (method, each, shared, *state))
+
+
+def over_members(f: Callable) -> Callable:
+    """f(method, problem, *state) -> F(method, each, shared, *state), for states with a leading axis of members.
+
+    `each` is the part of the problem that has that axis too, `shared` the rest. On the CPU the members follow one
+    another, for in lockstep all would wait for the slowest at every loop; elsewhere they go side by side.
+    """
+
+    @eqx.filter_jit(**OPTIONS)
+    def members(method: Method, each: Problem, shared: Problem, *state: Any):
+        one = lambda member: f(method, eqx.combine(member[0], shared), *member[1:])
+        return jax.lax.map(one, (each, *state)) if one_by_one() else jax.vmap(one)((each, *state))
+
+    return members
+
+
+def one_by_one() -> bool:
+    """Whether members follow one another."""
+    return jax.default_backend() == "cpu"
+
+
+def _in_form(network: Network, as_kernel: Callable, plain: Callable, arguments: tuple):
+    """Calls one of two forms of a function: as a kernel where the network is small and XLA is able to."""
+    if is_small(network) and not _refused:
         try:
-            return _as_one_kernel(method, problem, progress, limits, budget)
+            return as_kernel(*arguments)
         except jax.errors.JaxRuntimeError as error:
             if "not implemented" not in str(error).lower():
                 raise
             _refused.append(str(error))
-    return _plain(method, problem, progress, limits, budget)
+    return plain(*arguments)
 
 
 _refused: list[str] = []
@@ -51,8 +82,7 @@ begin = eqx.filter_jit(stepping.begin, **OPTIONS)
 _plain = eqx.filter_jit(stepping.advance, **OPTIONS)
 
 
-@eqx.filter_jit(**OPTIONS)
-def _as_one_kernel(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
+def _kernel(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
     dynamic, static = eqx.partition((problem, progress, limits, budget), eqx.is_array)
 
     def whole(dynamic):
@@ -61,3 +91,8 @@ def _as_one_kernel(method: Method, problem: Problem, progress: Progress, limits:
 
     with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
         return jax.jit(whole, inline=False)(dynamic)
+
+
+_as_one_kernel = eqx.filter_jit(_kernel, **OPTIONS)
+_members_as_kernels = over_members(_kernel)
+_members_plain = over_members(stepping.advance)

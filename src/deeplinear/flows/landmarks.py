@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from ..network import Network
 from ..objectives import SquaredError
+from .compiled import OPTIONS
 from .fields import gradient_of
 
 FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to the zero map's
@@ -56,7 +57,12 @@ class Landmarks(NamedTuple):
 
 def landmarks(objective: Any, network: Network) -> Landmarks:
     """The landmarks of a run that starts at `network`."""
-    at_start, at_zero, known = _survey(objective, network)
+    return on_host(survey(objective, network))
+
+
+def on_host(surveyed: tuple) -> Landmarks:
+    """The landmarks in what `survey` returns."""
+    at_start, at_zero, known = surveyed
     noise = float(np.finfo(np.float64).eps) * (float(at_start) + float(at_zero))
     if known is None:
         return Landmarks(noise, 0.0, None, None, 0.0, None)
@@ -69,7 +75,8 @@ def landmarks(objective: Any, network: Network) -> Landmarks:
 
 
 @eqx.filter_jit
-def _survey(objective: Any, network: Network):
+def survey(objective: Any, network: Network) -> tuple:
+    """Gradients at the start and at zero; sizes, losses and modes where the objective has closed forms, else None."""
     gradient, W, rank = gradient_of(objective), network.end_to_end, network.max_rank
     zero = jnp.zeros_like(W)
     sizes = jnp.linalg.norm(gradient(W)), jnp.linalg.norm(gradient(zero))
@@ -91,9 +98,12 @@ class Standing(NamedTuple):
     excess: Array | None
 
 
-@eqx.filter_jit
-def standing(objective: Any, network: Network) -> Standing:
+def stand_of(objective: Any, network: Network) -> Standing:
     """End-to-end matrix, loss, and loss above the smallest that the widths allow (None: unknown)."""
     W = network.end_to_end
     excess = objective.excess(W, network.max_rank) if hasattr(objective, "excess") else None
     return Standing(W, objective(W), excess)
+
+
+standing = eqx.filter_jit(stand_of, **OPTIONS)
+"""`stand_of`, compiled once per shape."""
