@@ -53,4 +53,4 @@ def layer_sizes(network: Network) -> np.ndarray:
 def size_of(network: Network) -> np.ndarray:
     """Frobenius norm of all weights together, on the host."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.sqrt(np.sum(layer_sizes(network) ** 2, axis=0))
+        return np.asarray(np.sqrt(np.sum(layer_sizes(network) ** 2, axis=0)))

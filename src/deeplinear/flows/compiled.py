@@ -15,6 +15,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from .._linalg import fused_products
@@ -34,12 +35,24 @@ def is_small(network: Network) -> bool:
 
 def advance(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
     """`stepping.advance`, compiled once per method and shape in the form that suits it."""
-    return _in_form(progress.network, _as_one_kernel, _plain, (method, problem, progress, limits, budget))
+    if not is_small(progress.network) or _refused:
+        return _plain(method, problem, progress, limits, budget)
+    # two places, the second idle: a loop of length one would be unrolled, and round otherwise than an ensemble's
+    nothing, shared = eqx.partition(problem, jax.tree.map(lambda _: False, problem))
+    state = _beside_one_that_stays((progress, limits, budget))
+    return _first(advance_members(method, nothing, shared, *state))
 
 
 def advance_members(method: Method, each: Problem, shared: Problem, *state: Any):
     """`advance` of every member of an ensemble: `state` with a leading axis, see `over_members`."""
-    return _in_form(state[0].network, _members_as_kernels, _members_plain, (method, each, shared, *state))
+    if is_small(state[0].network) and not _refused:
+        try:
+            return _members_as_kernels(method, each, shared, *state)
+        except jax.errors.JaxRuntimeError as error:
+            if "not implemented" not in str(error).lower():
+                raise
+            _refused.append(str(error))
+    return _members_plain(method, each, shared, *state)
 
 
 def over_members(f: Callable) -> Callable:
@@ -62,18 +75,6 @@ def one_by_one() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def _in_form(network: Network, as_kernel: Callable, plain: Callable, arguments: tuple):
-    """Calls one of two forms of a function: as a kernel where the network is small and XLA is able to."""
-    if is_small(network) and not _refused:
-        try:
-            return as_kernel(*arguments)
-        except jax.errors.JaxRuntimeError as error:
-            if "not implemented" not in str(error).lower():
-                raise
-            _refused.append(str(error))
-    return plain(*arguments)
-
-
 _refused: list[str] = []
 """What XLA said when it could not compile the tagged form; then it is not asked again."""
 
@@ -93,6 +94,15 @@ def _kernel(method: Method, problem: Problem, progress: Progress, limits: Limits
         return jax.jit(whole, inline=False)(dynamic)
 
 
-_as_one_kernel = eqx.filter_jit(_kernel, **OPTIONS)
+@eqx.filter_jit
+def _beside_one_that_stays(state: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.stack([x, jnp.zeros_like(x)]), state)
+
+
+@eqx.filter_jit
+def _first(state: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], state)
+
+
 _members_as_kernels = over_members(_kernel)
 _members_plain = over_members(stepping.advance)

@@ -188,8 +188,8 @@ class Portion:
             progress = progress._replace(status=np.where(going, stepping.RUNNING, stepping.STALLED))
             began = time.perf_counter()
             allowed = np.minimum(budget, most - tried)
-            progress, counts, _, networks = compiled.advance_members(*problem, progress, self._limits(done), allowed)
-            done = self._record(done, np.asarray(counts), networks)
+            progress, *outputs = compiled.advance_members(*problem, progress, self._limits(done), allowed)
+            done = self._record(done, *outputs)
             tried, before = np.asarray(progress.steps) + np.asarray(progress.rejected), tried
             status = np.where(going, np.asarray(progress.status), status)
             status = np.where(status == stepping.REACHED, stepping.RUNNING, status)
@@ -209,12 +209,16 @@ class Portion:
             targets, same(np.inf), same(np.inf), same(-np.inf), same(0.0), same(self.ensemble.rtol), atol
         )
 
-    def _record(self, done: np.ndarray, counts: np.ndarray, networks: Network) -> np.ndarray:
+    def _record(self, done: np.ndarray, counts: Any, when: Any, networks: Network) -> np.ndarray:
         """Copies new outputs to their places; how many each member has then."""
-        member, place = np.nonzero(np.arange(stepping.BUFFER) < counts[: self.members, None])
+        ahead = done[:, None] + np.arange(stepping.BUFFER)
+        times = np.append(self.ensemble.times, np.full(stepping.BUFFER, np.nan))
+        # a run that stalls leaves an output where it did, too
+        new = (np.arange(stepping.BUFFER) < np.asarray(counts)[:, None]) & (np.asarray(when) == times[ahead])
+        member, place = np.nonzero(new[: self.members])
         for output, W in zip(self.outputs, networks.weights, strict=True):
-            output[member, done[member] + place] = np.asarray(W)[member, place]
-        return done + counts
+            output[member, ahead[member, place]] = np.asarray(W)[member, place]
+        return done + np.sum(new, axis=1)
 
 
 _prepare = compiled.over_members(

@@ -40,8 +40,10 @@ class Landmarks(NamedTuple):
 
     def learned(self, W: np.ndarray) -> tuple[int, ...] | None:
         """Numbers (from 1) of the modes beyond half of their final strength."""
-        progressions = self.progressions
-        return None if progressions is None else tuple((np.flatnonzero(progressions(W[None])[0] > 0.5) + 1).tolist())
+        if self.progressions is None:
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):  # a run may end beyond float64
+            return tuple((np.flatnonzero(self.progressions(W[None])[0] > 0.5) + 1).tolist())
 
     def goal(self, tolerance: float) -> tuple[float | None, float]:
         """Excess loss that counts as converged (None: unknown), and the rtol that it takes to get there.

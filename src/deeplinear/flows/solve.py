@@ -13,7 +13,7 @@ from ..trajectory import Statistics, Trajectory
 from . import stepping
 from .algebra import layer_sizes, size_of
 from .dopri8 import Dopri8
-from .drive import Report, Run, interruptible
+from .drive import Run, interruptible
 from .endings import judge
 from .ensemble import Ensemble, batch_of, spread
 from .landmarks import FINEST_TOLERANCE, landmarks, standing
@@ -35,7 +35,7 @@ def gradient_flow(
     mask: Network | None = None,
     weight_decay: float = 0.0,
     solver: str = "auto",
-    progress: bool | Callable[[Report], None] = False,
+    progress: bool | Callable[[Any], None] = False,
     tolerance: float = 1e-6,
     max_time: float | None = None,
     max_steps: int = 200_000,
@@ -59,15 +59,25 @@ def gradient_flow(
     - `solver`: "auto", "rock4" (stabilised, order 4) or "dopri8" (order 8, for tight tolerances).
     - `progress`: True shows a live line; a function is called with a `Report` after every segment.
     - `max_steps`: step budget. Ctrl-C ends the run and returns what is there.
+    - An ensemble: the weights, the objective's arrays (`SquaredError`) or both have a leading axis of members, as
+      `jax.vmap` makes them. `ts` must be given. Every member is integrated as it would be alone, to the last bit, with
+      steps, tolerances, budget and ending of its own; one that fails has NaN from there on and spoils no other. The
+      trajectory's weights are (member, time, d_l, d_{l-1}), its `ending` a tuple. `threads`: how many share the work
+      (None: one per processor); only ensembles use it. `progress` then tells of members, in an `EnsembleReport`.
 
     A run that stops early says so in `trajectory.ending` and does not raise. Raises `ValueError` for widths that do not
     fit the objective, times that are unsorted or negative, a tolerance below what float64 can give, and for `ts=None`
-    without `max_time` where the smallest loss is unknown (an objective other than `SquaredError`, or weight decay).
+    without `max_time` where the smallest loss is unknown (an objective other than `SquaredError`, or weight decay);
+    for ensembles without `ts`, and for leading axes that disagree.
 
+    >>> import deeplinear as dl
     >>> from deeplinear import Network, SquaredError
     >>> trajectory = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[0.1]], [[0.1]]]), ts=[0.0, 50.0])
     >>> round(float(trajectory.end_to_end[-1, 0, 0]), 6), trajectory.ending.kind
     (1.0, 'global minimum')
+    >>> starts = jax.vmap(lambda key: dl.init.gaussian(key, (1, 1, 1), 0.1))(jax.random.split(jax.random.key(0), 3))
+    >>> gradient_flow(SquaredError.from_moments([[1.0]]), starts, ts=[0.0, 50.0]).end_to_end.shape
+    (3, 2, 1, 1)
 
     Source: Saxe, McClelland and Ganguli (2014), eq. (4), for the flow; Abdulle (2002), SIAM J. Sci. Comput. 23,
     2041-2054, and Hairer, Norsett and Wanner (1993), section II.5, for the methods.
