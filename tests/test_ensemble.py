@@ -145,9 +145,10 @@ def test_an_explosion_spoils_no_other():
     assert calm.ending.kind == "time" and jnp.isfinite(calm.end_to_end).all()
     alone = gradient_flow(explosive, at(networks, 1), TIMES)
     assert wild.ending.kind == "stalled" and wild.ending == alone.ending
-    reached = int(np.sum(TIMES < wild.ending.time))
+    reached = int(np.sum(wild.ending.time > TIMES))
     assert 1 <= reached < len(TIMES)
-    assert jnp.isfinite(wild.networks.weights[0][:reached]).all() and jnp.isnan(wild.networks.weights[0][reached:]).all()
+    first_layer = wild.networks.weights[0]  # the product of all may overflow before the weights do
+    assert jnp.isfinite(first_layer[:reached]).all() and jnp.isnan(first_layer[reached:]).all()
     same(at(wild.networks, slice(0, reached)), at(alone.networks, slice(0, reached)))
 
 

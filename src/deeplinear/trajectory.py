@@ -86,7 +86,7 @@ class Trajectory(eqx.Module):
         return Trajectory(self.ts, one(self.networks), ending, None, one(self.objective) if batched else self.objective)
 
     @property
-    def end_to_end(self) -> Float[Array, "*member time out in"]:
+    def end_to_end(self) -> Array:
         """The end-to-end matrix at every time, shape (time, d_y, d_x); (member, time, d_y, d_x) for an ensemble."""
         return self.map(lambda network: network.end_to_end)
 

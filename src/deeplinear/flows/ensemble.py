@@ -88,7 +88,7 @@ class Ensemble:
         max_steps: int,
     ):
         self.method, self.problem, self.times = method, problem, times
-        self.rtol, self.atol = (method.calibration * number for number in tolerances)
+        self.rtol, self.atol = method.calibration * tolerances[0], method.calibration * tolerances[1]
         self.tolerance, self.max_steps = tolerance, max_steps
         self.network = jax.tree.map(np.asarray, network)
         batched = getattr(getattr(problem.objective, "optimum", None), "ndim", 2) == 3
@@ -204,10 +204,9 @@ class Portion:
         ahead = done[:, None] + np.arange(stepping.BUFFER)
         targets = np.where(ahead < len(times), times[np.minimum(ahead, len(times) - 1)], np.inf)
         same = lambda number: np.full(len(done), number)
-        atol = self.ensemble.atol[self.rows]
-        return stepping.Limits(
-            targets, same(np.inf), same(np.inf), same(-np.inf), same(0.0), same(self.ensemble.rtol), atol
-        )
+        limits: list[Any] = [targets, *map(same, (np.inf, np.inf, -np.inf, 0.0, self.ensemble.rtol))]
+        limits.append(self.ensemble.atol[self.rows])
+        return stepping.Limits(*limits)
 
     def _record(self, done: np.ndarray, counts: Any, when: Any, networks: Network) -> np.ndarray:
         """Copies new outputs to their places; how many each member has then."""

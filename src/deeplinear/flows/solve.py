@@ -84,7 +84,7 @@ def gradient_flow(
     """
     started = time.perf_counter()
     network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
-    rtol, atol = _check_tolerances(rtol, atol, tolerance, network)
+    rtol, absolute = _check_tolerances(rtol, atol, tolerance, network)
     times = None if ts is None else _check_times(ts)
     _check_limits(max_time, max_steps, keep, threads)
     if batch is not None:
@@ -93,7 +93,7 @@ def gradient_flow(
                 "`ts`: is None, but an ensemble needs output times that all its members share; give `ts`, or run the "
                 "members one by one for times of their own"
             )
-        ensemble = Ensemble(_method(solver, rtol), problem, network, times, (rtol, atol), tolerance, max_steps)
+        ensemble = Ensemble(_method(solver, rtol), problem, network, times, (rtol, absolute), tolerance, max_steps)
         return ensemble.run(threads, progress, started)
     marks = landmarks(objective, network)
     goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
@@ -104,7 +104,7 @@ def gradient_flow(
         )
     rtol = min(rtol, finer) if times is None else rtol
     method = _method(solver, rtol)
-    run = Run(method, problem, network, marks, (rtol, atol), goal, keep if times is None else None)
+    run = Run(method, problem, network, marks, (rtol, float(absolute)), goal, keep if times is None else None)
     with interruptible() as interrupted, as_reporter(progress) as report:
         kind = run.follow(times, max_time, max_steps, interrupted, report)
     state = run.progress
