@@ -1,5 +1,6 @@
 """What a run leaves behind: networks at times, how it ended, what it cost."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,9 @@ class Trajectory(eqx.Module):
     """Networks along a run: `networks` is one `Network` whose weights carry a leading time axis.
 
     `trajectory[i]` is the network at `ts[i]`; `trajectory.map(f)` applies a function of one network to all of them.
+    In an ensemble a members' axis comes before the time axis, everywhere: weights (member, time, d_l, d_{l-1}),
+    `end_to_end` (member, time, d_y, d_x), `map` (member, time, ...). There `trajectory[i]` is the networks of all
+    members at `ts[i]`, `trajectory.member(b)` the trajectory of one, and `ending` one `Ending` a member.
 
     >>> import jax.numpy as jnp
     >>> networks = Network([jnp.ones((1, 1))])
@@ -59,8 +63,10 @@ class Trajectory(eqx.Module):
 
     ts: Float[Array, " time"]
     networks: Network
-    ending: Ending | None = eqx.field(static=True, default=None)
+    ending: Any = eqx.field(static=True, default=None)
+    """`Ending`, a tuple of them for an ensemble, or None."""
     statistics: Statistics | None = eqx.field(static=True, default=None)
+    """What the run cost; for an ensemble, all members together."""
     objective: Any = None
     """What was descended, where it is known; `measure` then knows the loss and the modes by itself."""
 
@@ -68,17 +74,32 @@ class Trajectory(eqx.Module):
         return self.ts.shape[0]
 
     def __getitem__(self, index: int) -> Network:
-        return jax.tree.map(lambda W: W[index], self.networks)
+        return jax.tree.map(lambda W: W[..., index, :, :], self.networks)
+
+    def member(self, b: int) -> "Trajectory":
+        """The trajectory of member b of an ensemble, without `statistics`; raises `ValueError` if it is no ensemble."""
+        if self.networks.weights[0].ndim != 4:
+            raise ValueError("`b`: this trajectory is of one network; only an ensemble has members")
+        one = lambda tree: jax.tree.map(lambda x: x[b], tree)
+        batched = getattr(getattr(self.objective, "optimum", None), "ndim", 2) == 3
+        ending = None if self.ending is None else self.ending[b]
+        return Trajectory(self.ts, one(self.networks), ending, None, one(self.objective) if batched else self.objective)
 
     @property
-    def end_to_end(self) -> Float[Array, "time out in"]:
-        """The end-to-end matrix at every time, shape (time, d_y, d_x)."""
+    def end_to_end(self) -> Array:
+        """The end-to-end matrix at every time, shape (time, d_y, d_x); (member, time, d_y, d_x) for an ensemble."""
         return self.map(lambda network: network.end_to_end)
 
     def map(self, f: Callable[[Network], Any]) -> Any:
         """f of every network, stacked along a leading time axis; f must be JAX code."""
-        return jax.vmap(lambda network: jax.tree.map(jax.numpy.asarray, f(network)))(self.networks)
+        mapped = lambda network: jax.tree.map(jax.numpy.asarray, f(network))
+        for _ in self.networks.weights[0].shape[:-2]:
+            mapped = jax.vmap(mapped)
+        return mapped(self.networks)
 
     def __repr__(self) -> str:
+        if isinstance(self.ending, tuple):
+            kinds = Counter(ending.kind for ending in self.ending)
+            return f"Trajectory({len(self)} times of {self[0]!r}, {', '.join(f'{n} {k}' for k, n in kinds.items())})"
         last = f", {self.ending.kind} at t = {self.ending.time:.6g}" if self.ending else ""
         return f"Trajectory({len(self)} times of {self[0]!r}{last})" if self.ts.ndim == 1 else "Trajectory(batch)"

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from ..network import Network
@@ -39,3 +40,17 @@ def relative_norm(error: Network, sizes: list[Array]) -> Array:
     Invariant under rotations of hidden layers, as the flow is.
     """
     return jnp.sqrt(sum(jnp.sum((E / size) ** 2) for E, size in zip(error.weights, sizes, strict=True)) / len(sizes))
+
+
+def layer_sizes(network: Network) -> np.ndarray:
+    """Frobenius norms on the host, shape (layer, ...) for leading axes ...; infinite where a square overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        # rows of equal length, so that a network gives the same digits alone and in a batch
+        squares = [np.square(np.asarray(W)).reshape(*W.shape[:-2], -1) for W in network.weights]
+        return np.sqrt(np.stack([np.sum(square, axis=-1) for square in squares]))
+
+
+def size_of(network: Network) -> np.ndarray:
+    """Frobenius norm of all weights together, on the host."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.sqrt(np.sum(layer_sizes(network) ** 2, axis=0)))

@@ -10,10 +10,12 @@ tagged program ("not implemented") the plain form is used. Values agree to round
 that the tag still does its work.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
@@ -34,14 +36,44 @@ def is_small(network: Network) -> bool:
 
 def advance(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
     """`stepping.advance`, compiled once per method and shape in the form that suits it."""
-    if is_small(progress.network) and not _refused:
+    if not is_small(progress.network) or _refused:
+        return _plain(method, problem, progress, limits, budget)
+    # two places, the second idle: a loop of length one would be unrolled, and round otherwise than an ensemble's
+    nothing, shared = eqx.partition(problem, jax.tree.map(lambda _: False, problem))
+    state = _beside_one_that_stays((progress, limits, budget))
+    return _first(advance_members(method, nothing, shared, *state))
+
+
+def advance_members(method: Method, each: Problem, shared: Problem, *state: Any):
+    """`advance` of every member of an ensemble: `state` with a leading axis, see `over_members`."""
+    if is_small(state[0].network) and not _refused:
         try:
-            return _as_one_kernel(method, problem, progress, limits, budget)
+            return _members_as_kernels(method, each, shared, *state)
         except jax.errors.JaxRuntimeError as error:
             if "not implemented" not in str(error).lower():
                 raise
             _refused.append(str(error))
-    return _plain(method, problem, progress, limits, budget)
+    return _members_plain(method, each, shared, *state)
+
+
+def over_members(f: Callable) -> Callable:
+    """f(method, problem, *state) -> F(method, each, shared, *state), for states with a leading axis of members.
+
+    `each` is the part of the problem that has that axis too, `shared` the rest. On the CPU the members follow one
+    another, for in lockstep all would wait for the slowest at every loop; elsewhere they go side by side.
+    """
+
+    @eqx.filter_jit(**OPTIONS)
+    def members(method: Method, each: Problem, shared: Problem, *state: Any):
+        one = lambda member: f(method, eqx.combine(member[0], shared), *member[1:])
+        return jax.lax.map(one, (each, *state)) if one_by_one() else jax.vmap(one)((each, *state))
+
+    return members
+
+
+def one_by_one() -> bool:
+    """Whether members follow one another."""
+    return jax.default_backend() == "cpu"
 
 
 _refused: list[str] = []
@@ -52,7 +84,7 @@ begin = eqx.filter_jit(stepping.begin, **OPTIONS)
 _plain = eqx.filter_jit(stepping.advance, **OPTIONS)
 
 
-def _tagged(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
+def _kernel(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
     dynamic, static = eqx.partition((problem, progress, limits, budget), eqx.is_array)
 
     def whole(dynamic):
@@ -63,13 +95,24 @@ def _tagged(method: Method, problem: Problem, progress: Progress, limits: Limits
         return jax.jit(whole, inline=False)(dynamic)
 
 
-_as_one_kernel = eqx.filter_jit(_tagged, **OPTIONS)
+@eqx.filter_jit
+def _beside_one_that_stays(state: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.stack([x, jnp.zeros_like(x)]), state)
+
+
+@eqx.filter_jit
+def _first(state: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], state)
+
+
+_members_as_kernels = over_members(_kernel)
+_members_plain = over_members(stepping.advance)
 
 
 def text_of_one_kernel(method: Method, problem: Problem, network: Network) -> str:
     """What XLA made of the tagged form, for whoever wants to see whether the tag is honoured."""
     progress = begin(method, problem, network, np.asarray(1e-6))
     numbers: list[Any] = [np.full(stepping.BUFFER, np.inf), *(np.asarray(1.0),) * 6]
-    form: Any = eqx.filter_jit(_tagged)
+    form: Any = eqx.filter_jit(_kernel)
     lowered = form.lower(method, problem, progress, Limits(*numbers), np.asarray(1))
     return lowered.compile().compiled.as_text()

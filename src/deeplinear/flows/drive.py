@@ -35,6 +35,12 @@ class Report(NamedTuple):
     modes_learned: tuple[int, ...] | None
     steps: int
 
+    @property
+    def line(self) -> str:
+        """The report in words."""
+        learned = "" if self.modes_learned is None else f", modes learned: {len(self.modes_learned)}"
+        return f"t = {self.time:.4g}, loss {self.loss:.5g}{learned}, {self.steps} steps"
+
 
 class Run:
     """One integration: the device's state, the recorder, and the limits of the next segment."""

@@ -5,7 +5,7 @@ import numpy as np
 from ..curvature import lowest_eigenvalue
 from ..network import Network
 from ..trajectory import Ending
-from .landmarks import Landmarks, standing
+from .landmarks import Landmarks, Standing
 from .stepping import Problem
 
 MESSAGES = {
@@ -15,7 +15,7 @@ MESSAGES = {
     "time": "stopped at the last time asked for",
     "steps": "the budget of {steps} steps is spent; raise `max_steps`, loosen `rtol`, or give a time limit",
     "interrupted": "interrupted; the trajectory holds everything up to here",
-    "stalled": "the step size fell below rounding; the weights may be growing without bound",
+    "stalled": "the step size fell below rounding; the weights are beyond float64 or on their way there",
 }
 
 
@@ -23,6 +23,7 @@ def judge(
     kind: str,
     problem: Problem,
     network: Network,
+    stand: Standing,
     marks: Landmarks,
     t: float,
     gradient_norm: float,
@@ -30,7 +31,6 @@ def judge(
     steps: int,
 ) -> Ending:
     """The ending of a run; "time" and "critical point" are made more precise where the smallest loss is known."""
-    stand = standing(problem.objective, network)
     excess = None if stand.excess is None else float(stand.excess)
     if excess is not None and goal is not None and kind in ("time", "critical point"):
         if excess <= goal:

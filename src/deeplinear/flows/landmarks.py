@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from ..network import Network
 from ..objectives import SquaredError
+from .compiled import OPTIONS
 from .fields import gradient_of
 
 FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to the zero map's
@@ -39,8 +40,10 @@ class Landmarks(NamedTuple):
 
     def learned(self, W: np.ndarray) -> tuple[int, ...] | None:
         """Numbers (from 1) of the modes beyond half of their final strength."""
-        progressions = self.progressions
-        return None if progressions is None else tuple((np.flatnonzero(progressions(W[None])[0] > 0.5) + 1).tolist())
+        if self.progressions is None:
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):  # a run may end beyond float64
+            return tuple((np.flatnonzero(self.progressions(W[None])[0] > 0.5) + 1).tolist())
 
     def goal(self, tolerance: float) -> tuple[float | None, float]:
         """Excess loss that counts as converged (None: unknown), and the rtol that it takes to get there.
@@ -56,7 +59,12 @@ class Landmarks(NamedTuple):
 
 def landmarks(objective: Any, network: Network) -> Landmarks:
     """The landmarks of a run that starts at `network`."""
-    at_start, at_zero, known = _survey(objective, network)
+    return on_host(survey(objective, network))
+
+
+def on_host(surveyed: tuple) -> Landmarks:
+    """The landmarks in what `survey` returns."""
+    at_start, at_zero, known = surveyed
     noise = float(np.finfo(np.float64).eps) * (float(at_start) + float(at_zero))
     if known is None:
         return Landmarks(noise, 0.0, None, None, 0.0, None)
@@ -69,7 +77,8 @@ def landmarks(objective: Any, network: Network) -> Landmarks:
 
 
 @eqx.filter_jit
-def _survey(objective: Any, network: Network):
+def survey(objective: Any, network: Network) -> tuple:
+    """Gradients at the start and at zero; sizes, losses and modes where the objective has closed forms, else None."""
     gradient, W, rank = gradient_of(objective), network.end_to_end, network.max_rank
     zero = jnp.zeros_like(W)
     sizes = jnp.linalg.norm(gradient(W)), jnp.linalg.norm(gradient(zero))
@@ -91,9 +100,12 @@ class Standing(NamedTuple):
     excess: Array | None
 
 
-@eqx.filter_jit
-def standing(objective: Any, network: Network) -> Standing:
+def stand_of(objective: Any, network: Network) -> Standing:
     """End-to-end matrix, loss, and loss above the smallest that the widths allow (None: unknown)."""
     W = network.end_to_end
     excess = objective.excess(W, network.max_rank) if hasattr(objective, "excess") else None
     return Standing(W, objective(W), excess)
+
+
+standing = eqx.filter_jit(stand_of, **OPTIONS)
+"""`stand_of`, compiled once per shape."""

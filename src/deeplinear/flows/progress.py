@@ -7,7 +7,7 @@ from typing import Any
 
 @contextmanager
 def as_reporter(progress: bool | Callable[[Any], None]) -> Iterator[Callable[[Callable[[], Any]], None]]:
-    """A function that is handed a maker of reports after every segment; makes none where nobody listens."""
+    """A function that is handed a maker of reports every now and then; makes none where nobody listens."""
     if progress is False:
         yield lambda make: None
     elif progress is not True:
@@ -16,10 +16,4 @@ def as_reporter(progress: bool | Callable[[Any], None]) -> Iterator[Callable[[Ca
         from rich.console import Console
 
         with Console(stderr=True).status("integrating ...") as status:
-            yield lambda make: status.update(describe(make()))
-
-
-def describe(report: Any) -> str:
-    """One line about where a run is."""
-    learned = "" if report.modes_learned is None else f", modes learned: {len(report.modes_learned)}"
-    return f"t = {report.time:.4g}, loss {report.loss:.5g}{learned}, {report.steps} steps"
+            yield lambda make: status.update(make().line)

@@ -11,11 +11,13 @@ import numpy as np
 from ..network import Network
 from ..trajectory import Statistics, Trajectory
 from . import stepping
+from .algebra import layer_sizes, size_of
 from .automatic import Automatic
 from .dopri8 import Dopri8
-from .drive import Report, Run, interruptible
+from .drive import Run, interruptible
 from .endings import judge
-from .landmarks import FINEST_TOLERANCE, landmarks
+from .ensemble import Ensemble, batch_of, spread
+from .landmarks import FINEST_TOLERANCE, landmarks, standing
 from .progress import as_reporter
 from .rosenbrock import Rosenbrock
 from .stabilised import Stabilised
@@ -41,11 +43,12 @@ def gradient_flow(
     mask: Network | None = None,
     weight_decay: float = 0.0,
     solver: str = "auto",
-    progress: bool | Callable[[Report], None] = False,
+    progress: bool | Callable[[Any], None] = False,
     tolerance: float = 1e-6,
     max_time: float | None = None,
     max_steps: int = 200_000,
     keep: int = 400,
+    threads: int | None = None,
 ) -> Trajectory:
     r"""Gradient flow $\dot W_j = -\partial L / \partial W_j$ of a deep linear network from `network` at time 0.
 
@@ -65,24 +68,42 @@ def gradient_flow(
       under the name "bdf"), "dopri8" (order 8, for tight tolerances), or "auto", which changes between them by cost.
     - `progress`: True shows a live line; a function is called with a `Report` after every segment.
     - `max_steps`: step budget. Ctrl-C ends the run and returns what is there.
+    - An ensemble: the weights, the objective's arrays (`SquaredError`) or both have a leading axis of members, as
+      `jax.vmap` makes them. `ts` must be given. Every member is integrated as it would be alone, to the last bit, with
+      steps, tolerances, budget and ending of its own; one that fails has NaN from there on and spoils no other. The
+      trajectory's weights are (member, time, d_l, d_{l-1}), its `ending` a tuple. `threads`: how many share the work
+      (None: one per processor); only ensembles use it. `progress` then tells of members, in an `EnsembleReport`.
 
     A run that stops early says so in `trajectory.ending` and does not raise. Raises `ValueError` for widths that do not
     fit the objective, times that are unsorted or negative, a tolerance below what float64 can give, and for `ts=None`
-    without `max_time` where the smallest loss is unknown (an objective other than `SquaredError`, or weight decay).
+    without `max_time` where the smallest loss is unknown (an objective other than `SquaredError`, or weight decay);
+    for ensembles without `ts`, and for leading axes that disagree.
 
+    >>> import deeplinear as dl
     >>> from deeplinear import Network, SquaredError
     >>> trajectory = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[0.1]], [[0.1]]]), ts=[0.0, 50.0])
     >>> round(float(trajectory.end_to_end[-1, 0, 0]), 6), trajectory.ending.kind
     (1.0, 'global minimum')
+    >>> starts = jax.vmap(lambda key: dl.init.gaussian(key, (1, 1, 1), 0.1))(jax.random.split(jax.random.key(0), 3))
+    >>> gradient_flow(SquaredError.from_moments([[1.0]]), starts, ts=[0.0, 50.0]).end_to_end.shape
+    (3, 2, 1, 1)
 
     Source: Saxe, McClelland and Ganguli (2014), eq. (4), for the flow; Abdulle (2002), SIAM J. Sci. Comput. 23,
     2041-2054, and Hairer, Norsett and Wanner (1993), section II.5, for the methods.
     """
     started = time.perf_counter()
-    network, problem = _check_problem(objective, network, mask, weight_decay, solver)
-    rtol, atol = _check_tolerances(rtol, atol, tolerance, network)
+    network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
+    rtol, absolute = _check_tolerances(rtol, atol, tolerance, network)
     times = None if ts is None else _check_times(ts)
-    _check_limits(max_time, max_steps, keep)
+    _check_limits(max_time, max_steps, keep, threads)
+    if batch is not None:
+        if times is None:
+            raise ValueError(
+                "`ts`: is None, but an ensemble needs output times that all its members share; give `ts`, or run the "
+                "members one by one for times of their own"
+            )
+        ensemble = Ensemble(_method(solver, rtol), problem, network, times, (rtol, absolute), tolerance, max_steps)
+        return ensemble.run(threads, progress, started)
     marks = landmarks(objective, network)
     goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
     if times is None and max_time is None and goal is None:
@@ -92,12 +113,12 @@ def gradient_flow(
         )
     rtol = min(rtol, finer) if times is None else rtol
     method = _method(solver, rtol)
-    run = Run(method, problem, network, marks, (rtol, atol), goal, keep if times is None else None)
+    run = Run(method, problem, network, marks, (rtol, float(absolute)), goal, keep if times is None else None)
     with interruptible() as interrupted, as_reporter(progress) as report:
         kind = run.follow(times, max_time, max_steps, interrupted, report)
     state = run.progress
-    slope = float(np.sqrt(sum(np.sum(np.square(k)) for k in state.slope.weights)))
-    ending = judge(kind, problem, state.network, marks, float(state.t), slope, goal, max_steps)
+    slope, stand = float(size_of(state.slope)), standing(objective, state.network)
+    ending = judge(kind, problem, state.network, stand, marks, float(state.t), slope, goal, max_steps)
     steps, rejected, evaluations = int(state.steps), int(state.rejected), int(state.evaluations)
     kept_times, weights = run.recorder.networks()
     networks = jax.tree.unflatten(jax.tree.structure(network), [jnp.asarray(W) for W in weights])
@@ -113,10 +134,13 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float,
     if solver not in SOLVERS:
         raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))}")
     network = network if isinstance(network, Network) else Network(network)
+    batch = batch_of(objective, network)
     network = jax.tree.map(lambda W: W.astype(float), network)
+    if batch is not None:
+        network = spread(network, batch)
     shape = (network.widths[-1], network.widths[0])
-    if hasattr(objective, "optimum") and objective.optimum.shape != shape:
-        d_y, d_x = objective.optimum.shape
+    if hasattr(objective, "optimum") and objective.optimum.shape[-2:] != shape:
+        d_y, d_x = objective.optimum.shape[-2:]
         raise ValueError(
             f"`network`: maps {shape[1]} inputs to {shape[0]} outputs, but the objective has {d_x} and {d_y}"
         )
@@ -124,33 +148,35 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float,
         raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
     if mask is not None:
         mask = mask if isinstance(mask, Network) else Network(mask)
-        if mask.widths != network.widths or any(m.dtype != bool for m in mask.weights):
+        if mask.widths != network.widths or any(m.dtype != bool or m.ndim != 2 for m in mask.weights):
             raise ValueError(f"`mask`: must be a Network of booleans with widths {network.widths}; True entries learn")
     decay = jnp.asarray(weight_decay, dtype=float) if weight_decay else None
-    return network, stepping.Problem(objective, mask, decay)
+    return network, stepping.Problem(objective, mask, decay), batch
 
 
-def _check_tolerances(rtol: float, atol: float | None, tolerance: float, network: Network) -> tuple[float, float]:
+def _check_tolerances(rtol: float, atol: float | None, tolerance: float, network: Network) -> tuple[float, Any]:
+    """`rtol`, and `atol` for every member of an ensemble."""
     if not FINEST_RTOL <= rtol < 1:
         raise ValueError(f"`rtol`: got {rtol}; float64 can give {FINEST_RTOL:g} to 1")
     if not FINEST_TOLERANCE <= tolerance < 1:
         raise ValueError(
             f"`tolerance`: got {tolerance}; an excess loss relative to the start can be asked from 1e-14 to 1"
         )
-    if atol is None:
-        atol = 1e-9 * rtol * max(float(np.linalg.norm(W)) for W in network.weights)
-    if not (np.isfinite(atol) and atol >= 0):
+    if atol is not None and not (np.isfinite(atol) and atol >= 0):
         raise ValueError(f"`atol`: got {atol}; give a finite number of at least 0")
-    return float(rtol), max(float(atol), 1e-200)
+    size = np.max(layer_sizes(network), axis=0)
+    return float(rtol), np.maximum(1e-9 * rtol * size if atol is None else np.full(size.shape, atol), 1e-200)
 
 
-def _check_limits(max_time: float | None, max_steps: int, keep: int) -> None:
+def _check_limits(max_time: float | None, max_steps: int, keep: int, threads: int | None) -> None:
     if max_time is not None and not (np.isfinite(max_time) and max_time > 0):
         raise ValueError(f"`max_time`: got {max_time}; give a finite time above 0, or leave it out for no limit")
     if max_steps < 1:
         raise ValueError(f"`max_steps`: got {max_steps}; give at least 1")
     if keep < 2:
         raise ValueError(f"`keep`: got {keep}; the start and the end are kept, so give at least 2")
+    if threads is not None and threads < 1:
+        raise ValueError(f"`threads`: got {threads}; give at least 1, or leave it out for one per processor")
 
 
 def _check_times(ts: Any) -> np.ndarray:

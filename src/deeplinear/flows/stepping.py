@@ -18,6 +18,7 @@ from .algebra import layer_norms, norm
 from .fields import velocity
 
 SHRINK, GROW = 0.1, 5.0  # bounds of the change of a step size
+SHORTEST = 1e-300  # step below which a run has stalled, whatever the time
 BUFFER = 64  # outputs held on the device before the host fetches them
 
 RUNNING, REACHED, GOAL, STATIONARY, STALLED = range(5)
@@ -200,7 +201,8 @@ def _status(
 ) -> Array:
     """Whether to go on after a step, or why not."""
     last_target = jnp.max(jnp.where(jnp.isfinite(limits.targets), limits.targets, -jnp.inf))
-    status = jnp.where(h < 1e-14 * jnp.maximum(t, 1e-300), STALLED, RUNNING)
+    # in this form NaN stalls too: the start or its slope was beyond float64
+    status = jnp.where(h >= jnp.maximum(1e-14 * t, SHORTEST), RUNNING, STALLED)
     still = norm(slope) <= limits.noise * _sensitivity(network)
     status = jnp.where(still & chosen, STATIONARY, status)
     status = jnp.where(problem.excess(network.end_to_end) <= limits.goal, GOAL, status)
