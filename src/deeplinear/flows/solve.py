@@ -4,16 +4,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..network import Network
 from ..trajectory import Statistics, Trajectory
 from . import stepping
+from .algebra import layer_norms
 from .dopri8 import Dopri8
 from .drive import Report, Run, interruptible
-from .endings import judge
+from .endings import Outcome, judge
 from .landmarks import FINEST_TOLERANCE, landmarks
 from .progress import as_reporter
 from .stabilised import Stabilised
@@ -32,7 +35,8 @@ def gradient_flow(
     atol: float | None = None,
     mask: Network | None = None,
     weight_decay: float = 0.0,
-    solver: str = "auto",
+    solver: Any = "auto",
+    adjoint: Any = None,
     progress: bool | Callable[[Report], None] = False,
     tolerance: float = 1e-6,
     max_time: float | None = None,
@@ -53,13 +57,22 @@ def gradient_flow(
       excess loss to be reached, relative to the zero map's.
     - `mask`: a `Network` of booleans, False holds an entry fixed. `weight_decay`: $\gamma$ of $\frac{\gamma}{2} \sum_j
       \|W_j\|^2$.
-    - `solver`: "auto", "rock4" (stabilised, order 4) or "dopri8" (order 8, for tight tolerances).
+    - `solver`: "auto", "rock4" (stabilised, order 4), "dopri8" (order 8, for tight tolerances), or any diffrax solver
+      that estimates its error, such as `diffrax.Tsit5()`: it needs `ts`, steps onto each, and runs in one piece.
+    - `adjoint`: how diffrax differentiates a traced call (below); None: `diffrax.RecursiveCheckpointAdjoint()`.
     - `progress`: True shows a live line; a function is called with a `Report` after every segment.
     - `max_steps`: step budget. Ctrl-C ends the run and returns what is there.
 
+    Inside `jax.jit`, `jax.vmap` and `jax.grad` the flow is JAX code: it needs `ts`, "auto" and "dopri8" mean
+    `diffrax.Dopri8()`, and the trajectory has no ending and no statistics. Derivatives with respect to the start, the
+    objective, `ts` and `weight_decay` are those of the steps taken, equal to the flow's at the tolerance. `jax.jvp` and
+    `jax.jacfwd` need `adjoint=diffrax.ForwardMode()`; reverse mode keeps about sqrt(2 `max_steps`) networks in memory.
+    Times that `max_steps` does not reach, and their weights, are infinite there.
+
     A run that stops early says so in `trajectory.ending` and does not raise. Raises `ValueError` for widths that do not
     fit the objective, times that are unsorted or negative, a tolerance below what float64 can give, and for `ts=None`
-    without `max_time` where the smallest loss is unknown (an objective other than `SquaredError`, or weight decay).
+    without `max_time` where the smallest loss is unknown (an objective other than `SquaredError`, or weight decay), and
+    for `ts=None` where diffrax integrates.
 
     >>> from deeplinear import Network, SquaredError
     >>> trajectory = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[0.1]], [[0.1]]]), ts=[0.0, 50.0])
@@ -71,9 +84,16 @@ def gradient_flow(
     """
     started = time.perf_counter()
     network, problem = _check_problem(objective, network, mask, weight_decay, solver)
+    traced = _is_traced(problem, network, ts)
     rtol, atol = _check_tolerances(rtol, atol, tolerance, network)
     times = None if ts is None else _check_times(ts)
     _check_limits(max_time, max_steps, keep)
+    if traced or not isinstance(solver, str):
+        from . import with_diffrax  # here, for importing diffrax takes a second
+
+        solver = with_diffrax.checked(solver, adjoint, times)
+        if traced:
+            return with_diffrax.traced(problem, network, times, rtol, atol, solver, adjoint, max_steps)
     marks = landmarks(objective, network)
     goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
     if times is None and max_time is None and goal is None:
@@ -81,19 +101,28 @@ def gradient_flow(
             "`ts`: is None, but the smallest loss is not known in closed form here, so there is nothing to run to; "
             "give output times `ts` or a time limit `max_time`"
         )
-    rtol = min(rtol, finer) if times is None else rtol
-    method = _method(solver, rtol)
-    run = Run(method, problem, network, marks, (rtol, atol), goal, keep if times is None else None)
+    if isinstance(solver, str):
+        rtol = min(rtol, finer) if times is None else rtol
+        run = Run(_method(solver, rtol), problem, network, marks, (rtol, atol), goal, keep if times is None else None)
+        outcome = _drive(run, times, max_time, max_steps, progress)
+    else:
+        outcome = with_diffrax.follow(problem, network, times, rtol, atol, solver, max_steps)
+    at = float(outcome.ts[-1])
+    ending = judge(outcome.kind, problem, outcome.last, marks, at, outcome.gradient_norm, goal, max_steps)
+    statistics = Statistics(*outcome.counts, seconds=time.perf_counter() - started)
+    return Trajectory(jnp.asarray(outcome.ts), outcome.networks, ending, statistics, objective)
+
+
+def _drive(run: Run, times: Any, max_time: float | None, max_steps: int, progress: Any) -> Outcome:
+    """What an own method leaves behind."""
     with interruptible() as interrupted, as_reporter(progress) as report:
         kind = run.follow(times, max_time, max_steps, interrupted, report)
     state = run.progress
     slope = float(np.sqrt(sum(np.sum(np.square(k)) for k in state.slope.weights)))
-    ending = judge(kind, problem, state.network, marks, float(state.t), slope, goal, max_steps)
-    steps, rejected, evaluations = int(state.steps), int(state.rejected), int(state.evaluations)
-    kept_times, weights = run.recorder.networks()
-    networks = jax.tree.unflatten(jax.tree.structure(network), [jnp.asarray(W) for W in weights])
-    statistics = Statistics(steps, evaluations, rejected, method.name, time.perf_counter() - started)
-    return Trajectory(jnp.asarray(kept_times), networks, ending, statistics, objective)
+    ts, weights = run.recorder.networks()
+    networks = jax.tree.unflatten(jax.tree.structure(state.network), [jnp.asarray(W) for W in weights])
+    counts = int(state.steps), int(state.evaluations), int(state.rejected), run.method.name
+    return Outcome(kind, ts, networks, state.network, slope, counts)
 
 
 def _method(solver: str, rtol: float) -> stepping.Method:
@@ -102,9 +131,20 @@ def _method(solver: str, rtol: float) -> stepping.Method:
     return Dopri8() if solver == "dopri8" else Stabilised()
 
 
-def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float, solver: str):
-    if solver not in SOLVERS:
-        raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))}")
+def _is_traced(problem: stepping.Problem, network: Network, ts: Any) -> bool:
+    """Whether JAX is tracing this call: no number can be looked at, and the whole flow has to be JAX code."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, network, ts))):
+        return True
+    if isinstance(jnp.zeros(()), Tracer):  # inside `jax.jit` even constants become tracers
+        return True
+    # a plain function may have closed over a tracer; its value shows it
+    opaque = not isinstance(problem.objective, eqx.Module)
+    return opaque and isinstance(problem.objective(network.end_to_end), Tracer)
+
+
+def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, solver: Any):
+    if isinstance(solver, str) and solver not in SOLVERS:
+        raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))} or a diffrax solver")
     network = network if isinstance(network, Network) else Network(network)
     network = jax.tree.map(lambda W: W.astype(float), network)
     shape = (network.widths[-1], network.widths[0])
@@ -113,27 +153,31 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float,
         raise ValueError(
             f"`network`: maps {shape[1]} inputs to {shape[0]} outputs, but the objective has {d_x} and {d_y}"
         )
-    if not np.isfinite(weight_decay) or weight_decay < 0:
+    concrete = not isinstance(weight_decay, Tracer)
+    if concrete and (not np.isfinite(weight_decay) or weight_decay < 0):
         raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
     if mask is not None:
         mask = mask if isinstance(mask, Network) else Network(mask)
         if mask.widths != network.widths or any(m.dtype != bool for m in mask.weights):
             raise ValueError(f"`mask`: must be a Network of booleans with widths {network.widths}; True entries learn")
-    decay = jnp.asarray(weight_decay, dtype=float) if weight_decay else None
+    decay = None if concrete and not weight_decay else jnp.asarray(weight_decay, dtype=float)
     return network, stepping.Problem(objective, mask, decay)
 
 
-def _check_tolerances(rtol: float, atol: float | None, tolerance: float, network: Network) -> tuple[float, float]:
+def _check_tolerances(rtol: float, atol: float | None, tolerance: float, network: Network) -> tuple[float, Any]:
     if not FINEST_RTOL <= rtol < 1:
         raise ValueError(f"`rtol`: got {rtol}; float64 can give {FINEST_RTOL:g} to 1")
     if not FINEST_TOLERANCE <= tolerance < 1:
         raise ValueError(
             f"`tolerance`: got {tolerance}; an excess loss relative to the start can be asked from 1e-14 to 1"
         )
-    if atol is None:
-        atol = 1e-9 * rtol * max(float(np.linalg.norm(W)) for W in network.weights)
-    if not (np.isfinite(atol) and atol >= 0):
+    if atol is not None and not (np.isfinite(atol) and atol >= 0):
         raise ValueError(f"`atol`: got {atol}; give a finite number of at least 0")
+    if atol is None:
+        if any(isinstance(W, Tracer) for W in network.weights):
+            sizes = jnp.stack(layer_norms(jax.lax.stop_gradient(network)))
+            return float(rtol), jnp.maximum(1e-9 * rtol * sizes.max(), 1e-200)
+        atol = 1e-9 * rtol * max(float(np.linalg.norm(W)) for W in network.weights)
     return float(rtol), max(float(atol), 1e-200)
 
 
@@ -146,10 +190,13 @@ def _check_limits(max_time: float | None, max_steps: int, keep: int) -> None:
         raise ValueError(f"`keep`: got {keep}; the start and the end are kept, so give at least 2")
 
 
-def _check_times(ts: Any) -> np.ndarray:
-    times = np.asarray(ts, dtype=float)
+def _check_times(ts: Any) -> Any:
+    traced = any(isinstance(t, Tracer) for t in jax.tree.leaves(ts))
+    times = jnp.asarray(ts, dtype=float) if traced else np.asarray(ts, dtype=float)
     if times.ndim != 1 or times.size == 0:
         raise ValueError(f"`ts`: has shape {times.shape}; give a list of times")
+    if traced:
+        return times  # diffrax looks at their values when they are there
     if not np.isfinite(times).all() or times[0] < 0:
         raise ValueError(
             f"`ts`: goes from {times[0]:g} to {times[-1]:g}; times are finite and at least 0, where the start is"
