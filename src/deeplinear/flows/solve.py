@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array
 
 from ..network import Network
 from ..trajectory import Statistics, Trajectory
@@ -34,7 +35,7 @@ def gradient_flow(
     rtol: float = 1e-6,
     atol: float | None = None,
     mask: Network | None = None,
-    weight_decay: float = 0.0,
+    weight_decay: float | Array = 0.0,
     solver: Any = "auto",
     adjoint: Any = None,
     progress: bool | Callable[[Report], None] = False,
@@ -88,12 +89,11 @@ def gradient_flow(
     rtol, atol = _check_tolerances(rtol, atol, tolerance, network)
     times = None if ts is None else _check_times(ts)
     _check_limits(max_time, max_steps, keep)
-    if traced or not isinstance(solver, str):
-        from . import with_diffrax  # here, for importing diffrax takes a second
-
-        solver = with_diffrax.checked(solver, adjoint, times)
+    room = _with_diffrax() if traced or not isinstance(solver, str) else None
+    if room is not None:
+        solver = room.checked(solver, adjoint, times)
         if traced:
-            return with_diffrax.traced(problem, network, times, rtol, atol, solver, adjoint, max_steps)
+            return room.traced(problem, network, times, rtol, atol, solver, adjoint, max_steps)
     marks = landmarks(objective, network)
     goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
     if times is None and max_time is None and goal is None:
@@ -101,16 +101,23 @@ def gradient_flow(
             "`ts`: is None, but the smallest loss is not known in closed form here, so there is nothing to run to; "
             "give output times `ts` or a time limit `max_time`"
         )
-    if isinstance(solver, str):
+    if room is not None:
+        outcome = room.follow(problem, network, times, rtol, atol, solver, max_steps)
+    else:
         rtol = min(rtol, finer) if times is None else rtol
         run = Run(_method(solver, rtol), problem, network, marks, (rtol, atol), goal, keep if times is None else None)
         outcome = _drive(run, times, max_time, max_steps, progress)
-    else:
-        outcome = with_diffrax.follow(problem, network, times, rtol, atol, solver, max_steps)
     at = float(outcome.ts[-1])
     ending = judge(outcome.kind, problem, outcome.last, marks, at, outcome.gradient_norm, goal, max_steps)
     statistics = Statistics(*outcome.counts, seconds=time.perf_counter() - started)
     return Trajectory(jnp.asarray(outcome.ts), outcome.networks, ending, statistics, objective)
+
+
+def _with_diffrax() -> Any:
+    """The room that knows diffrax, entered only when it is needed: importing diffrax takes a second."""
+    from . import with_diffrax
+
+    return with_diffrax
 
 
 def _drive(run: Run, times: Any, max_time: float | None, max_steps: int, progress: Any) -> Outcome:
@@ -164,7 +171,7 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, s
     return network, stepping.Problem(objective, mask, decay)
 
 
-def _check_tolerances(rtol: float, atol: float | None, tolerance: float, network: Network) -> tuple[float, Any]:
+def _check_tolerances(rtol: float, atol: Any, tolerance: float, network: Network) -> tuple[float, Any]:
     if not FINEST_RTOL <= rtol < 1:
         raise ValueError(f"`rtol`: got {rtol}; float64 can give {FINEST_RTOL:g} to 1")
     if not FINEST_TOLERANCE <= tolerance < 1:

@@ -1,8 +1,8 @@
 """The one room that knows diffrax: other people's solvers, and flows that JAX itself traces.
 
 Importing diffrax takes a second, so `solve` imports this file when a call needs it: for a diffrax solver, or where the
-objective or the start hold tracers, inside `jax.jit`, `jax.vmap`, `jax.grad` and `jax.jvp`. There the own methods, which
-are driven from the host, cannot go.
+objective or the start hold tracers, inside `jax.jit`, `jax.vmap`, `jax.grad` and `jax.jvp`. There the own methods,
+which are driven from the host, cannot go.
 """
 
 from typing import Any
@@ -35,6 +35,9 @@ class _ByLayer(diffrax.PIDController):
         y0, y1_candidate, y_error = jax.lax.stop_gradient((y0, y1_candidate, y_error))
         size = lambda network: jax.tree.map(lambda W: jnp.full_like(W, jnp.linalg.norm(W)), network)
         before, after = size(y0), size(y1_candidate)
+        # a trial step that overflows is a step too long; a NaN would stay in the step size
+        after = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(new), new, old), after, before)
+        y_error = jax.tree.map(lambda error: jnp.where(jnp.isfinite(error), error, jnp.inf), y_error)
         return super().adapt_step_size(t0, t1, before, after, args, y_error, error_order, controller_state)
 
 
@@ -67,7 +70,7 @@ def follow(
     """The networks at `ts`, or as far as the run came and where it stopped."""
     # a Python number would be compiled in
     solution = _solve(problem, network, jnp.asarray(ts), jnp.asarray(rtol), jnp.asarray(atol), solver, None, max_steps)
-    (times, end), (networks, last) = solution.ts, solution.ys
+    (times, networks), (end, last) = _saved(solution)
     done = int(np.isfinite(times).sum())
     times, networks = np.asarray(times)[:done], jax.tree.map(lambda W: W[:done], networks)
     if done == 0 or times[-1] < float(end[0]):
@@ -77,6 +80,11 @@ def follow(
     counts = steps, _evaluations(solver, steps + rejected), rejected, type(solver).__name__
     last = jax.tree.map(lambda W: W[0], last)
     return Outcome(_kind(solution.result), times, networks, last, float(norm(problem.field(last))), counts)
+
+
+def _saved(solution: diffrax.Solution) -> Any:
+    """Times and networks: those asked for, and where the run stopped."""
+    return zip(solution.ts or (), solution.ys or (), strict=True)
 
 
 def _kind(result: Any) -> str:
@@ -93,7 +101,8 @@ def traced(
     solution = _solve(problem, network, ts, jnp.asarray(rtol), jnp.asarray(atol), solver, adjoint, max_steps)
     # a function cannot leave `jax.jit`; an objective made of arrays can
     arrays = all(eqx.is_array(leaf) for leaf in jax.tree.leaves(problem.objective))
-    return Trajectory(solution.ts[0], solution.ys[0], objective=problem.objective if arrays else None)
+    (times, networks), _ = _saved(solution)
+    return Trajectory(times, networks, objective=problem.objective if arrays else None)
 
 
 @eqx.filter_jit
@@ -142,5 +151,6 @@ def _evaluations(solver: Any, tried: int) -> int | None:
     """diffrax counts steps; an explicit Runge-Kutta method takes equally many evaluations in each."""
     if not isinstance(solver, diffrax.AbstractERK):
         return None
-    reused = int(solver.tableau.fsal)  # the last stage is the first of the next step
-    return tried * (solver.tableau.num_stages - reused) + reused + 1  # and one for the first step's size
+    tableau: Any = solver.tableau
+    reused = int(tableau.fsal)  # the last stage is the first of the next step
+    return tried * (tableau.num_stages - reused) + reused + 1  # and one for the first step's size
