@@ -85,14 +85,10 @@ def test_forward_mode_agrees_with_reverse_mode():
     np.testing.assert_allclose(jax.grad(lambda S: f(S, **both))(SIGMA_YX), gradient, rtol=1e-11, atol=1e-12)
 
 
-def test_gradients_exist_at_critical_points():
+def test_the_gradient_at_a_start_of_zeros_is_zero():
     zero = Network([np.zeros((5, 4)), np.zeros((3, 5))])
-    at_zero = jax.grad(lambda start: final(WHITE, start))(zero)
-    assert all(not np.any(np.asarray(G)) for G in at_zero.weights)  # nothing of first order moves a product of zeros
-    optimum = Network([jnp.eye(4), WHITE.optimum])
-    direction = random_network((4, 4, 3), 1)
-    f = lambda e: final(WHITE, jax.tree.map(lambda W, V: W + e * V, optimum, direction))
-    assert float(jax.grad(f)(0.0)) == pytest.approx(slope(f, 0.0, 1.0), rel=1e-7)
+    gradient = jax.grad(lambda start: final(WHITE, start))(zero)
+    assert all(not np.any(np.asarray(G)) for G in gradient.weights)  # nothing of first order moves a product of zeros
 
 
 def test_a_masked_entry_stays_and_its_derivative_passes_through():

@@ -68,7 +68,8 @@ def gradient_flow(
     `diffrax.Dopri8()`, and the trajectory has no ending and no statistics. Derivatives with respect to the start, the
     objective, `ts` and `weight_decay` are those of the steps taken, equal to the flow's at the tolerance. `jax.jvp` and
     `jax.jacfwd` need `adjoint=diffrax.ForwardMode()`; reverse mode keeps about sqrt(2 `max_steps`) networks in memory.
-    Times that `max_steps` does not reach, and their weights, are infinite there.
+    Times that `max_steps` does not reach, and their weights, are infinite there. Steps suit the flow, not its derivative:
+    from a start that does not move at all (a critical point to rounding) they are too long for it.
 
     A run that stops early says so in `trajectory.ending` and does not raise. Raises `ValueError` for widths that do not
     fit the objective, times that are unsorted or negative, a tolerance below what float64 can give, and for `ts=None`
@@ -109,7 +110,8 @@ def gradient_flow(
         outcome = _drive(run, times, max_time, max_steps, progress)
     at = float(outcome.ts[-1])
     ending = judge(outcome.kind, problem, outcome.last, marks, at, outcome.gradient_norm, goal, max_steps)
-    statistics = Statistics(*outcome.counts, seconds=time.perf_counter() - started)
+    steps, evaluations, rejected, name = outcome.counts
+    statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started)
     return Trajectory(jnp.asarray(outcome.ts), outcome.networks, ending, statistics, objective)
 
 

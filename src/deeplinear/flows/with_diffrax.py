@@ -111,7 +111,9 @@ def _solve(
 ) -> diffrax.Solution:
     """Steps onto every time: the interpolants of most solvers are orders less accurate than their steps."""
     fixed = jax.lax.stop_gradient(ts)
-    controller = _ByLayer(rtol=rtol, atol=atol, norm=_root_mean_square, dtmin=FINEST_STEP * fixed[-1])
+    controller = _ByLayer(
+        rtol=rtol, atol=atol, norm=_root_mean_square, dtmin=FINEST_STEP * fixed[-1], force_dtmin=False
+    )
     return diffrax.diffeqsolve(
         diffrax.ODETerm(_field),
         solver,
