@@ -36,7 +36,7 @@ def final(objective, start=START, ts=(1.0, 2.0), **settings):
     return jnp.sum((trajectory[-1].end_to_end - TARGET) ** 2)
 
 
-def slope(f, x, direction, step=1e-3):
+def slope(f, x, direction, step=2e-4):
     """Derivative by central differences of order 4, of the eager engine."""
     near, far = (float(f(x + k * step * direction) - f(x - k * step * direction)) for k in (1, 2))
     return (8 * near - far) / (12 * step)

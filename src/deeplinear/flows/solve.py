@@ -68,8 +68,8 @@ def gradient_flow(
     `diffrax.Dopri8()`, and the trajectory has no ending and no statistics. Derivatives with respect to the start, the
     objective, `ts` and `weight_decay` are those of the steps taken, equal to the flow's at the tolerance. `jax.jvp` and
     `jax.jacfwd` need `adjoint=diffrax.ForwardMode()`; reverse mode keeps about sqrt(2 `max_steps`) networks in memory.
-    Times that `max_steps` does not reach, and their weights, are infinite there. Steps suit the flow, not its derivative:
-    from a start that does not move at all (a critical point to rounding) they are too long for it.
+    Times that `max_steps` does not reach, and their weights, are infinite there. Steps suit the flow, not its
+    derivative: from a start that does not move at all (a critical point to rounding) they are too long for it.
 
     A run that stops early says so in `trajectory.ending` and does not raise. Raises `ValueError` for widths that do not
     fit the objective, times that are unsorted or negative, a tolerance below what float64 can give, and for `ts=None`
@@ -87,14 +87,14 @@ def gradient_flow(
     started = time.perf_counter()
     network, problem = _check_problem(objective, network, mask, weight_decay, solver)
     traced = _is_traced(problem, network, ts)
-    rtol, atol = _check_tolerances(rtol, atol, tolerance, network)
+    rtol, least = _check_tolerances(rtol, atol, tolerance, network)
     times = None if ts is None else _check_times(ts)
     _check_limits(max_time, max_steps, keep)
     room = _with_diffrax() if traced or not isinstance(solver, str) else None
     if room is not None:
         solver = room.checked(solver, adjoint, times)
         if traced:
-            return room.traced(problem, network, times, rtol, atol, solver, adjoint, max_steps)
+            return room.traced(problem, network, times, rtol, least, solver, adjoint, max_steps)
     marks = landmarks(objective, network)
     goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
     if times is None and max_time is None and goal is None:
@@ -103,10 +103,10 @@ def gradient_flow(
             "give output times `ts` or a time limit `max_time`"
         )
     if room is not None:
-        outcome = room.follow(problem, network, times, rtol, atol, solver, max_steps)
+        outcome = room.follow(problem, network, times, rtol, least, solver, max_steps)
     else:
         rtol = min(rtol, finer) if times is None else rtol
-        run = Run(_method(solver, rtol), problem, network, marks, (rtol, atol), goal, keep if times is None else None)
+        run = Run(_method(solver, rtol), problem, network, marks, (rtol, least), goal, keep if times is None else None)
         outcome = _drive(run, times, max_time, max_steps, progress)
     at = float(outcome.ts[-1])
     ending = judge(outcome.kind, problem, outcome.last, marks, at, outcome.gradient_norm, goal, max_steps)
