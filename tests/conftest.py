@@ -10,6 +10,8 @@ SETTINGS = {
     "jax_numpy_dtype_promotion": "strict",
     "jax_compilation_cache_dir": str(user_cache_path("deeplinear") / "compiled"),
     "jax_persistent_cache_min_compile_time_secs": "0",
+    # programs of diffrax call back to the host in order to raise, and such are not kept
+    "eqx_on_error": "nan",
     "jax_persistent_cache_min_entry_size_bytes": "0",
 }
 for name, value in SETTINGS.items():  # before JAX is imported, and for the processes that tests start

@@ -57,16 +57,42 @@ def chain(matrices: Sequence[Array]) -> Array:
     return reduce(product, matrices[::-1])
 
 
+@jax.custom_jvp
 def psd_root(S: Float[Array, "n n"]) -> tuple[Array, Array, Array]:
     """Symmetric root R of a positive semidefinite S, its pseudo-inverse, and the projector onto the range of S.
 
-    Eigenvalues at most n eps lam_max count as zero, the accuracy to which they can be known.
+    Eigenvalues at most n eps lam_max count as zero, the accuracy to which they can be known. Differentiable where S
+    keeps its rank, repeated eigenvalues included; a second time only where they differ.
     """
+    Q, kept, root, inverse = _root_spectrum(S)
+    return from_svd(Q, root, Q), from_svd(Q, inverse, Q), from_svd(Q, kept.astype(S.dtype), Q)
+
+
+def _root_spectrum(S: Array) -> tuple[Array, Array, Array, Array]:
+    """Eigenvectors, which eigenvalues count as nonzero, their roots and inverse roots (0 for the others)."""
     eigenvalues, Q = jnp.linalg.eigh((S + S.T) / 2)
     kept = eigenvalues > rank_tolerance(S.shape[0]) * jnp.max(jnp.abs(eigenvalues))
     root = jnp.where(kept, jnp.sqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
-    inverse = jnp.where(kept, 1 / jnp.where(kept, root, 1.0), 0.0)
-    return from_svd(Q, root, Q), from_svd(Q, inverse, Q), from_svd(Q, kept.astype(S.dtype), Q)
+    return Q, kept, root, jnp.where(kept, 1 / jnp.where(kept, root, 1.0), 0.0)
+
+
+@psd_root.defjvp
+def _psd_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple, tuple]:
+    """Derivatives by divided differences of eigenvalues a, b: differentiating `eigh` would bring 1 / (a - b).
+
+    With r the roots: 1 / (r_a + r_b) for the root, -1 / (r_a r_b (r_a + r_b)) for its inverse, 0 for the projector;
+    between the range and the kernel f(a) / a; within the kernel nothing, for the rank stays.
+    Source: Higham (2008), Functions of Matrices, theorem 3.11 (Daleckii and Krein).
+    """
+    (S,), (dS,) = primals, tangents
+    Q, kept, root, inverse = _root_spectrum(S)
+    both, one = kept[:, None] & kept[None, :], kept[:, None] ^ kept[None, :]
+    sums, reach = root[:, None] + root[None, :], inverse[:, None] + inverse[None, :]
+    of_root = jnp.where(both | one, 1 / jnp.where(both | one, sums, 1.0), 0.0)
+    of_inverse = jnp.where(both, -inverse[:, None] * inverse[None, :] * of_root, jnp.where(one, reach**3, 0.0))
+    of_projector = jnp.where(one, reach**2, 0.0)
+    rotated = Q.T @ ((dS + dS.T) / 2) @ Q
+    return psd_root(S), tuple(Q @ (part * rotated) @ Q.T for part in (of_root, of_inverse, of_projector))
 
 
 def rank_tolerance(n: int) -> float:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -11,7 +12,7 @@ from jaxtyping import Array
 from ._linalg import from_svd, product, psd_root, thin_svd
 from ._types import Matrix, Scalar
 from .conventions import HALF_MEAN, LossScale
-from .data import Modes, Moments, Whitening
+from .data import Modes, Moments, Whitening, check_samples
 
 
 class SquaredError(eqx.Module):
@@ -19,7 +20,8 @@ class SquaredError(eqx.Module):
 
     $W^* = \Sigma_{yx} \Sigma_{xx}^+$ and $c$ is the factor of the loss scale (`conventions.LossScale`). Equal to the
     usual sum over samples, but never below its minimum, and accurate to the last digit near it. A pytree: `jit`
-    compiles once for all problems of a shape. Make one by `of`, `from_moments` or `from_singular_values`.
+    compiles once for all problems of a shape. Make one by `of`, `from_moments` or `from_singular_values`; inside `jit`,
+    `vmap` and `grad` too, where shapes are checked and numbers are not.
 
     >>> objective = SquaredError.from_moments([[2.0, 0.0], [0.0, 1.0]])
     >>> float(objective(jnp.zeros((2, 2)))), float(objective.minimum)
@@ -46,7 +48,8 @@ class SquaredError(eqx.Module):
             self._sigma_xx = self._root_xx = None
             self.optimum = targets = sigma_yx
         else:
-            self._sigma_xx = jnp.asarray(sigma_xx, dtype=sigma_yx.dtype)
+            sigma_xx = jnp.asarray(sigma_xx, dtype=sigma_yx.dtype)
+            self._sigma_xx = (sigma_xx + sigma_xx.T) / 2  # so that its derivative is that of a symmetric matrix
             self._root_xx, inverse, _ = psd_root(self._sigma_xx)
             targets = sigma_yx @ inverse
             self.optimum = targets @ inverse
@@ -63,7 +66,12 @@ class SquaredError(eqx.Module):
         >>> SquaredError.of([[1.0], [2.0]], [[2.0], [4.0]]).optimum.tolist()
         [[2.0]]
         """
-        return cls.from_data(Moments.of(X, Y), scale)
+        if not _traced(X, Y):
+            return cls.from_data(Moments.of(X, Y), scale)
+        X, Y = jnp.asarray(X, dtype=float), jnp.asarray(Y, dtype=float)
+        check_samples(*(np.broadcast_to(0.0, array.shape) for array in (X, Y)))  # their shapes
+        Y, n = Y.reshape(len(X), -1), len(X)
+        return cls.from_moments(Y.T @ X / n, X.T @ X / n, jnp.sum(Y**2) / n, scale, n)
 
     @classmethod
     def from_data(cls, moments: Moments, scale: LossScale = HALF_MEAN) -> "SquaredError":
@@ -85,7 +93,7 @@ class SquaredError(eqx.Module):
         sum scales need. Raises `ValueError` for shapes that do not fit, a sigma_xx that is no covariance, a sigma_yx
         that correlates with inputs of no variance.
         """
-        if not any(isinstance(value, Tracer) for value in (sigma_yx, sigma_xx, trace_yy)):
+        if not _traced(sigma_yx, sigma_xx, trace_yy):
             moments = Moments.given(sigma_yx, sigma_xx, trace_yy, count)
             _check_range(moments)
             identity = np.array_equal(moments.sigma_xx, np.eye(moments.d_x))
@@ -103,15 +111,14 @@ class SquaredError(eqx.Module):
 
         Source: Altafini, eqs. (5) and (6).
         """
-        s = np.asarray(s, dtype=float)
+        traced = _traced(s)
+        s = jnp.asarray(s, dtype=float) if traced else np.asarray(s, dtype=float)
         if s.ndim != 1 or not 1 <= s.size <= min(d_x, d_y):
             raise ValueError(f"`s`: has shape {s.shape}; give 1 to {min(d_x, d_y)} singular values")
-        if not (np.isfinite(s) & (s >= 0)).all():
+        if not traced and not (np.isfinite(s) & (s >= 0)).all():
             bad = s[~(np.isfinite(s) & (s >= 0))][0]
             raise ValueError(f"`s`: has the value {bad:g}; singular values are finite and at least 0")
-        sigma_yx = np.zeros((d_y, d_x))
-        np.fill_diagonal(sigma_yx[: s.size, : s.size], s)
-        return cls.from_moments(sigma_yx, scale=scale)
+        return cls.from_moments((np.eye(d_y, s.size) * s[None, :]) @ np.eye(s.size, d_x), scale=scale)
 
     def __call__(self, W: Matrix) -> Scalar:
         """Loss of the end-to-end matrix W (d_y, d_x)."""
@@ -185,6 +192,11 @@ class SquaredError(eqx.Module):
     def __repr__(self) -> str:
         d_y, d_x = jnp.shape(self.optimum)[-2:]
         return f"SquaredError({d_x} inputs -> {d_y} outputs, {self.scale}{', whitened' if self.whitened else ''})"
+
+
+def _traced(*values: Any) -> bool:
+    """Whether JAX is tracing any of these: shapes can be checked then, numbers cannot."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def _check_range(moments: Moments) -> None:

@@ -37,8 +37,8 @@ class Statistics:
 
     steps: int
     """Accepted steps."""
-    evaluations: int
-    """Evaluations of the vector field."""
+    evaluations: int | None
+    """Evaluations of the vector field; None for an implicit method of diffrax, which does not count them."""
     rejected: int
     """Steps tried and thrown away."""
     solver: str

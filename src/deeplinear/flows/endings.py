@@ -1,5 +1,7 @@
 """What the last network of a run is: a minimum, a saddle, or just where time ran out."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from ..curvature import lowest_eigenvalue
@@ -17,6 +19,20 @@ MESSAGES = {
     "interrupted": "interrupted; the trajectory holds everything up to here",
     "stalled": "the step size fell below rounding; the weights are beyond float64 or on their way there",
 }
+
+
+class Outcome(NamedTuple):
+    """What an integration leaves behind, whoever did it."""
+
+    kind: str
+    """Why it stopped: "time", "steps", "stalled", ..."""
+    ts: Any
+    networks: Network
+    last: Network
+    """Where it stopped, at the last of `ts`."""
+    gradient_norm: float
+    counts: tuple[int, int | None, int, str]
+    """Steps, evaluations, rejected steps and the solver's name, as in `Statistics`."""
 
 
 def judge(

@@ -4,18 +4,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
 
 from ..network import Network
 from ..trajectory import Statistics, Trajectory
 from . import stepping
-from .algebra import layer_sizes, size_of
+from .algebra import layer_norms, layer_sizes, size_of
 from .automatic import Automatic
 from .dopri8 import Dopri8
 from .drive import Run, interruptible
-from .endings import judge
+from .endings import Outcome, judge
 from .ensemble import Ensemble, batch_of, spread
 from .landmarks import FINEST_TOLERANCE, landmarks, standing
 from .progress import as_reporter
@@ -41,8 +44,9 @@ def gradient_flow(
     rtol: float = 1e-6,
     atol: float | None = None,
     mask: Network | None = None,
-    weight_decay: float = 0.0,
-    solver: str = "auto",
+    weight_decay: float | Array = 0.0,
+    solver: Any = "auto",
+    adjoint: Any = None,
     progress: bool | Callable[[Any], None] = False,
     tolerance: float = 1e-6,
     max_time: float | None = None,
@@ -65,7 +69,9 @@ def gradient_flow(
     - `mask`: a `Network` of booleans, False holds an entry fixed. `weight_decay`: $\gamma$ of $\frac{\gamma}{2} \sum_j
       \|W_j\|^2$.
     - `solver`: "rock4" (stabilised explicit, order 4), "rodas4" (linearly implicit, order 4, for stiff stretches; also
-      under the name "bdf"), "dopri8" (order 8, for tight tolerances), or "auto", which changes between them by cost.
+      under the name "bdf"), "dopri8" (order 8, for tight tolerances), or "auto", which changes between them by cost; or
+      any diffrax solver that estimates its error, such as `diffrax.Tsit5()`: it needs `ts` and runs in one piece.
+    - `adjoint`: how diffrax differentiates a traced call (below); None: `diffrax.RecursiveCheckpointAdjoint()`.
     - `progress`: True shows a live line; a function is called with a `Report` after every segment.
     - `max_steps`: step budget. Ctrl-C ends the run and returns what is there.
     - An ensemble: the weights, the objective's arrays (`SquaredError`) or both have a leading axis of members, as
@@ -74,10 +80,17 @@ def gradient_flow(
       trajectory's weights are (member, time, d_l, d_{l-1}), its `ending` a tuple. `threads`: how many share the work
       (None: one per processor); only ensembles use it. `progress` then tells of members, in an `EnsembleReport`.
 
+    Inside `jax.jit`, `jax.vmap` and `jax.grad` the flow is JAX code: it needs `ts`, "auto" and "dopri8" mean
+    `diffrax.Dopri8()`, and the trajectory has no ending and no statistics. Derivatives with respect to the start, the
+    objective, `ts` and `weight_decay` are those of the steps taken, equal to the flow's at the tolerance. `jax.jvp` and
+    `jax.jacfwd` need `adjoint=diffrax.ForwardMode()`; reverse mode keeps about sqrt(2 `max_steps`) networks in memory.
+    Times that `max_steps` does not reach, and their weights, are infinite there. Steps suit the flow, not its
+    derivative: from a start that does not move at all (a critical point to rounding) they are too long for it.
+
     A run that stops early says so in `trajectory.ending` and does not raise. Raises `ValueError` for widths that do not
     fit the objective, times that are unsorted or negative, a tolerance below what float64 can give, and for `ts=None`
-    without `max_time` where the smallest loss is unknown (an objective other than `SquaredError`, or weight decay);
-    for ensembles without `ts`, and for leading axes that disagree.
+    without `max_time` where the smallest loss is unknown (an objective other than `SquaredError`, or weight decay), for
+    `ts=None` of ensembles and where diffrax integrates, and for leading axes that disagree.
 
     >>> import deeplinear as dl
     >>> from deeplinear import Network, SquaredError
@@ -93,17 +106,20 @@ def gradient_flow(
     """
     started = time.perf_counter()
     network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
-    rtol, absolute = _check_tolerances(rtol, atol, tolerance, network)
+    traced = _is_traced(problem, network, ts)
+    rtol, least = _check_tolerances(rtol, atol, tolerance, network)
     times = None if ts is None else _check_times(ts)
     _check_limits(max_time, max_steps, keep, threads)
+    room = _with_diffrax() if traced or not isinstance(solver, str) else None
     if batch is not None:
-        if times is None:
-            raise ValueError(
-                "`ts`: is None, but an ensemble needs output times that all its members share; give `ts`, or run the "
-                "members one by one for times of their own"
-            )
-        ensemble = Ensemble(_method(solver, rtol), problem, network, times, (rtol, absolute), tolerance, max_steps)
+        shared = _shared_times(times, room)
+        ensemble = Ensemble(_method(solver, rtol), problem, network, shared, (rtol, least), tolerance, max_steps)
         return ensemble.run(threads, progress, started)
+    if room is not None:
+        solver = room.checked(solver, adjoint, times)
+        if traced:
+            return room.traced(problem, network, times, rtol, least, solver, adjoint, max_steps)
+    least = float(least)
     marks = landmarks(objective, network)
     goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
     if times is None and max_time is None and goal is None:
@@ -111,28 +127,70 @@ def gradient_flow(
             "`ts`: is None, but the smallest loss is not known in closed form here, so there is nothing to run to; "
             "give output times `ts` or a time limit `max_time`"
         )
-    rtol = min(rtol, finer) if times is None else rtol
-    method = _method(solver, rtol)
-    run = Run(method, problem, network, marks, (rtol, float(absolute)), goal, keep if times is None else None)
+    if room is not None:
+        outcome = room.follow(problem, network, times, rtol, least, solver, max_steps)
+    else:
+        rtol = min(rtol, finer) if times is None else rtol
+        run = Run(_method(solver, rtol), problem, network, marks, (rtol, least), goal, keep if times is None else None)
+        outcome = _drive(run, times, max_time, max_steps, progress)
+    at, stand = float(outcome.ts[-1]), standing(objective, outcome.last)
+    ending = judge(outcome.kind, problem, outcome.last, stand, marks, at, outcome.gradient_norm, goal, max_steps)
+    steps, evaluations, rejected, name = outcome.counts
+    statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started)
+    return Trajectory(jnp.asarray(outcome.ts), outcome.networks, ending, statistics, objective)
+
+
+def _with_diffrax() -> Any:
+    """The room that knows diffrax, entered only when it is needed: importing diffrax takes a second."""
+    from . import with_diffrax
+
+    return with_diffrax
+
+
+def _drive(run: Run, times: Any, max_time: float | None, max_steps: int, progress: Any) -> Outcome:
+    """What an own method leaves behind."""
     with interruptible() as interrupted, as_reporter(progress) as report:
         kind = run.follow(times, max_time, max_steps, interrupted, report)
     state = run.progress
-    slope, stand = float(size_of(state.slope)), standing(objective, state.network)
-    ending = judge(kind, problem, state.network, stand, marks, float(state.t), slope, goal, max_steps)
-    steps, rejected, evaluations = int(state.steps), int(state.rejected), int(state.evaluations)
-    kept_times, weights = run.recorder.networks()
-    networks = jax.tree.unflatten(jax.tree.structure(network), [jnp.asarray(W) for W in weights])
-    statistics = Statistics(steps, evaluations, rejected, method.name, time.perf_counter() - started)
-    return Trajectory(jnp.asarray(kept_times), networks, ending, statistics, objective)
+    ts, weights = run.recorder.networks()
+    networks = jax.tree.unflatten(jax.tree.structure(state.network), [jnp.asarray(W) for W in weights])
+    counts = int(state.steps), int(state.evaluations), int(state.rejected), run.method.name
+    return Outcome(kind, ts, networks, state.network, float(size_of(state.slope)), counts)
+
+
+def _shared_times(times: Any, room: Any) -> np.ndarray:
+    """The output times of an ensemble."""
+    if times is None:
+        raise ValueError(
+            "`ts`: is None, but an ensemble needs output times that all its members share; give `ts`, or run the "
+            "members one by one for times of their own"
+        )
+    if room is not None:
+        raise ValueError(
+            "`network`: has a leading axis of members, which diffrax and traced calls do not take; use `jax.vmap` there"
+        )
+    return times
 
 
 def _method(solver: str, rtol: float) -> stepping.Method:
     return SOLVERS["dopri8" if solver == "auto" and rtol < TIGHT else solver]
 
 
-def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float, solver: str):
-    if solver not in SOLVERS:
-        raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))}")
+def _is_traced(problem: stepping.Problem, network: Network, ts: Any) -> bool:
+    """Whether JAX is tracing this call: no number can be looked at, and the whole flow has to be JAX code."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, network, ts))):
+        return True
+    if isinstance(jnp.zeros(()), Tracer):  # inside `jax.jit` even constants become tracers
+        return True
+    # a plain function may have closed over a tracer; its value shows it
+    objective: Any = problem.objective
+    opaque = network.weights[0].ndim == 2 and not isinstance(objective, eqx.Module)
+    return opaque and isinstance(objective(network.end_to_end), Tracer)
+
+
+def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, solver: Any):
+    if isinstance(solver, str) and solver not in SOLVERS:
+        raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))} or a diffrax solver")
     network = network if isinstance(network, Network) else Network(network)
     batch = batch_of(objective, network)
     network = jax.tree.map(lambda W: W.astype(float), network)
@@ -144,17 +202,18 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: float,
         raise ValueError(
             f"`network`: maps {shape[1]} inputs to {shape[0]} outputs, but the objective has {d_x} and {d_y}"
         )
-    if not np.isfinite(weight_decay) or weight_decay < 0:
+    concrete = not isinstance(weight_decay, Tracer)
+    if concrete and (not np.isfinite(weight_decay) or weight_decay < 0):
         raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
     if mask is not None:
         mask = mask if isinstance(mask, Network) else Network(mask)
         if mask.widths != network.widths or any(m.dtype != bool or m.ndim != 2 for m in mask.weights):
             raise ValueError(f"`mask`: must be a Network of booleans with widths {network.widths}; True entries learn")
-    decay = jnp.asarray(weight_decay, dtype=float) if weight_decay else None
+    decay = None if concrete and not weight_decay else jnp.asarray(weight_decay, dtype=float)
     return network, stepping.Problem(objective, mask, decay), batch
 
 
-def _check_tolerances(rtol: float, atol: float | None, tolerance: float, network: Network) -> tuple[float, Any]:
+def _check_tolerances(rtol: float, atol: Any, tolerance: float, network: Network) -> tuple[float, Any]:
     """`rtol`, and `atol` for every member of an ensemble."""
     if not FINEST_RTOL <= rtol < 1:
         raise ValueError(f"`rtol`: got {rtol}; float64 can give {FINEST_RTOL:g} to 1")
@@ -164,6 +223,9 @@ def _check_tolerances(rtol: float, atol: float | None, tolerance: float, network
         )
     if atol is not None and not (np.isfinite(atol) and atol >= 0):
         raise ValueError(f"`atol`: got {atol}; give a finite number of at least 0")
+    if any(isinstance(W, Tracer) for W in network.weights):
+        sizes = jnp.stack(layer_norms(jax.lax.stop_gradient(network)))
+        return float(rtol), jnp.maximum(1e-9 * rtol * sizes.max() if atol is None else atol, 1e-200)
     size = np.max(layer_sizes(network), axis=0)
     return float(rtol), np.maximum(1e-9 * rtol * size if atol is None else np.full(size.shape, atol), 1e-200)
 
@@ -179,10 +241,13 @@ def _check_limits(max_time: float | None, max_steps: int, keep: int, threads: in
         raise ValueError(f"`threads`: got {threads}; give at least 1, or leave it out for one per processor")
 
 
-def _check_times(ts: Any) -> np.ndarray:
-    times = np.asarray(ts, dtype=float)
+def _check_times(ts: Any) -> Any:
+    traced = any(isinstance(t, Tracer) for t in jax.tree.leaves(ts))
+    times = jnp.asarray(ts, dtype=float) if traced else np.asarray(ts, dtype=float)
     if times.ndim != 1 or times.size == 0:
         raise ValueError(f"`ts`: has shape {times.shape}; give a list of times")
+    if traced:
+        return times  # diffrax looks at their values when they are there
     if not np.isfinite(times).all() or times[0] < 0:
         raise ValueError(
             f"`ts`: goes from {times[0]:g} to {times[-1]:g}; times are finite and at least 0, where the start is"
