@@ -183,9 +183,9 @@ def _is_traced(problem: stepping.Problem, network: Network, ts: Any) -> bool:
     if isinstance(jnp.zeros(()), Tracer):  # inside `jax.jit` even constants become tracers
         return True
     # a plain function may have closed over a tracer; its value shows it
-    objective: Any = problem.objective
-    opaque = network.weights[0].ndim == 2 and not isinstance(objective, eqx.Module)
-    return opaque and isinstance(objective(network.end_to_end), Tracer)
+    if isinstance(problem.objective, eqx.Module) or network.weights[0].ndim > 2:
+        return False
+    return isinstance(problem.objective(network.end_to_end), Tracer)
 
 
 def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, solver: Any):

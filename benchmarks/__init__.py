@@ -1,0 +1,1 @@
+"""Benchmarks of deeplinear against the solvers that people use today; `python -m benchmarks.flow --help`."""
