@@ -8,27 +8,14 @@ import numpy as np
 from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
+from .exact.assumptions import TOLERANCE as EXACT
+from .exact.assumptions import Check
 from .exact.modes import half_time, mode_strength
 from .network import Network
 from .objectives import SquaredError
 
-EXACT = 1e-9  # how far an assumption of an exact statement may fail, relative: rounding of the data and of the start
 SMALL = 0.1  # how large a random start may be, in units of the mode's own scale, for the first-order theory
 BLOWN_UP = 1e4  # growth of the weights after which one direction is left and the closed tail takes over
-
-
-class Check(NamedTuple):
-    """One assumption of a theorem, held against the problem at hand."""
-
-    theorem: str
-    assumption: str
-    violation: float
-    """How far off it is, relative."""
-    tolerance: float
-
-    @property
-    def holds(self) -> bool:
-        return self.violation <= self.tolerance
 
 
 class Prediction(NamedTuple):

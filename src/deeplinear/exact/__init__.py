@@ -1,5 +1,7 @@
 """Closed forms: what can be solved is solved."""
 
+from .assumptions import Check as Check
+from .assumptions import NotExact as NotExact
 from .modes import half_time as half_time
 from .modes import mode_strength as mode_strength
 from .modes import mode_time as mode_time

@@ -1,0 +1,49 @@
+"""What a theorem assumes, held against the problem at hand."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+TOLERANCE = 1e-9
+"""How far an assumption of an exact statement may fail, relative: rounding of the data and of the start."""
+
+
+class Check(NamedTuple):
+    """One assumption of a theorem, held against the problem at hand.
+
+    >>> Check("two-layer Riccati", "sigma_xx is a multiple of the identity", violation=0.3, tolerance=1e-9).holds
+    False
+    """
+
+    theorem: str
+    assumption: str
+    violation: float
+    """How far off it is, relative; infinite where the question makes no sense (a wrong depth)."""
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the violation is within the tolerance."""
+        return self.violation <= self.tolerance
+
+
+class NotExact(ValueError):
+    """A theorem does not apply; `checks` holds every assumption that fails, and the message names them all.
+
+    >>> NotExact([Check("regression", "the network has one layer", float("inf"), 0.0)]).checks[0].theorem
+    'regression'
+    """
+
+    def __init__(self, checks: Iterable[Check]):
+        self.checks = tuple(check for check in checks if not check.holds)
+        failures = "; ".join(
+            f"{c.theorem}: {c.assumption} (off by {c.violation:.3g}, allowed {c.tolerance:g})" for c in self.checks
+        )
+        super().__init__(f"no exact solution: {failures}. Integrate with `deeplinear.gradient_flow` instead")
+
+
+def require(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """The checks, if all of them hold; raises `NotExact` with every one that fails."""
+    checks = tuple(checks)
+    if not all(check.holds for check in checks):
+        raise NotExact(checks)
+    return checks
