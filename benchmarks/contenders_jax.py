@@ -9,7 +9,7 @@ import deeplinear as dl
 from .contenders_scipy import ATOL_SHARE, Layers, NotApplicable, Run, require_small
 from .problems import Problem
 
-MAX_STEPS = 1_000_000  # of diffrax, which cannot be interrupted; about a minute of the smallest network
+MAX_STEPS = 1_000_000  # of diffrax, which cannot be interrupted; half a minute of the smallest network
 
 
 def deeplinear(problem: Problem) -> Run:
@@ -80,6 +80,9 @@ def _velocity(t, weights: tuple[jax.Array, ...], sigma: jax.Array) -> tuple[jax.
 def _diffrax(problem: Problem, name: str) -> Run:
     import diffrax
 
+    # three times what stability asks for: where it loses stability it would go on for ever with tiny steps
+    max_steps = min(MAX_STEPS, 100_000 + int(problem.stiffest * problem.horizon))
+
     @jax.jit
     def solve(start, sigma, ts, tolerance):
         controller = diffrax.PIDController(rtol=tolerance, atol=ATOL_SHARE * tolerance)
@@ -93,7 +96,7 @@ def _diffrax(problem: Problem, name: str) -> Run:
             args=sigma,
             saveat=diffrax.SaveAt(ts=ts),
             stepsize_controller=diffrax.ClipStepSizeController(controller, step_ts=ts),
-            max_steps=MAX_STEPS,
+            max_steps=max_steps,
             throw=False,
             adjoint=diffrax.ForwardMode(),
         )
@@ -105,7 +108,7 @@ def _diffrax(problem: Problem, name: str) -> Run:
     def one(start: tuple[jax.Array, ...], tolerance: float) -> Layers:
         layers, finished = solve(start, sigma, ts, jnp.asarray(tolerance))
         if not finished:
-            raise ArithmeticError(f"did not finish within {MAX_STEPS:,} steps")
+            raise ArithmeticError(f"did not finish within {max_steps:,} steps")
         return [np.asarray(W) for W in layers]
 
     return lambda tolerance: [one(start, tolerance) for start in starts]

@@ -29,7 +29,7 @@ STIFF = dl.init.gaussian(0, (11, 6, 6, 6, 6, 4), 0.01)
 
 def flat_field():
     start, unravel = ravel_pytree(START)
-    field = jax.jit(lambda y: ravel_pytree(PROBLEM.field(unravel(y)))[0])
+    field = jax.jit(lambda y: ravel_pytree(PROBLEM(unravel(y)))[0])
     return np.asarray(start), lambda y: np.asarray(field(jnp.asarray(y)))
 
 
@@ -44,9 +44,9 @@ def test_a_stabilised_step_is_the_reference_step(name, stages):
     member = int(np.searchsorted(data["stages"], stages))
     noise = 1e-9 + (stabilised.ROUNDING * stages**8 if name == "rock4" else 0.0)  # inherent in ROCK4's finishing stages
     h = 0.3 * data["interval"][member] / 8  # the spectral radius at the start is about 8
-    after, slope, error = jax.jit(
-        lambda member: step(PROBLEM.field, START, PROBLEM.field(START), jnp.asarray(h), member, data)
-    )(jnp.asarray(member))
+    after, slope, error = jax.jit(lambda member: step(PROBLEM, START, PROBLEM(START), jnp.asarray(h), member, data))(
+        jnp.asarray(member)
+    )
     y, field = flat_field()
     expected = reference(field, y, field(y), h, member, data)
     for ours, theirs in zip((after, slope, error), expected, strict=True):
@@ -61,13 +61,13 @@ def test_order_by_slope(method, order):
 
     @jax.jit
     def run(h, steps):
-        memory, _ = method.begin(PROBLEM.field, START, PROBLEM.field(START))
+        memory, _ = method.begin(PROBLEM, START, PROBLEM(START))
 
         def one(_, state):
             network, slope = state
-            return method.step(PROBLEM.field, network, slope, h, memory, rtol, atol)[:2]
+            return method.step(PROBLEM, network, slope, h, memory, rtol, atol)[:2]
 
-        return jax.lax.fori_loop(0, steps, one, (START, PROBLEM.field(START)))[0]
+        return jax.lax.fori_loop(0, steps, one, (START, PROBLEM(START)))[0]
 
     steps = {8: (6, 9, 13), 4: (64, 96, 144)}[order]
     errors = [np.linalg.norm(ravel_pytree(run(jnp.asarray(1 / n), n))[0] - exact) for n in steps]
@@ -105,7 +105,7 @@ def test_a_stiff_plateau_is_handed_over_and_back():
 
 def test_the_automatic_method_decides_by_cost():
     method, h = Automatic(), jnp.asarray(1.0)
-    field, slope = PROBLEM.field, PROBLEM.field(START)
+    field, slope = PROBLEM, PROBLEM(START)
     memory, _ = method.begin(field, START, slope)
     limit = method.longest(memory)
     refresh = lambda memory, h, spent: method.refresh(

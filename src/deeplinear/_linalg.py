@@ -43,6 +43,11 @@ def fused_products() -> Iterator[None]:
         _FUSED.reset(token)
 
 
+def are_fused() -> bool:
+    """Whether this is being traced under `fused_products`."""
+    return _FUSED.get()
+
+
 def product(A: Array, B: Array) -> Array:
     """The matrix product A B, in the form that the surrounding program wants (`fused_products`)."""
     if _FUSED.get() and A.ndim == B.ndim == 2:

@@ -147,6 +147,11 @@ class SquaredError(eqx.Module):
         return jnp.eye(self.optimum.shape[1]) if self._sigma_xx is None else self._sigma_xx
 
     @property
+    def root_xx(self) -> Array:
+        r"""The symmetric root of E[x x^T], shape (d_x, d_x)."""
+        return jnp.eye(self.optimum.shape[1]) if self._root_xx is None else self._root_xx
+
+    @property
     def sigma_yx(self) -> Array:
         """E[y x^T], shape (d_y, d_x)."""
         return self.optimum if self._sigma_xx is None else self.optimum @ self._sigma_xx

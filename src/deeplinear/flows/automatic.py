@@ -13,8 +13,8 @@ from .rosenbrock import Rosenbrock
 from .stabilised import Stabilised
 
 EXPLICIT, IMPLICIT = Stabilised(), Rosenbrock()
-LONG = 0.3  # share of the limit of stability from which an explicit step counts as long (87 stages)
-PATIENCE = 4  # long explicit steps in a row before the implicit method is tried
+LONG = 0.1  # share of the limit of stability from which an explicit step counts as long (50 stages)
+PATIENCE = 3  # long explicit steps in a row before the implicit method is tried
 TRIAL = 4  # implicit steps before it is judged
 LIMIT_COST = 165.0  # evaluations of an explicit step at the limit of stability
 PRODUCT_COST = 2.5  # evaluations that a Hessian product by forward differentiation costs

@@ -93,7 +93,7 @@ class Problem(eqx.Module):
     mask: Network | None
     weight_decay: Array | None
 
-    def field(self, network: Network) -> Network:
+    def __call__(self, network: Network) -> Network:
         return velocity(self.objective, network, self.mask, self.weight_decay)
 
     def excess(self, W: Array) -> Array:
@@ -106,11 +106,11 @@ def begin(method: Method, problem: Problem, network: Network, rtol: Any) -> Prog
 
     Source: Hairer, Norsett and Wanner (1993), section II.4, on the norm of all weights.
     """
-    slope = problem.field(network)
-    memory, evaluations = method.begin(problem.field, network, slope)
+    slope = problem(network)
+    memory, evaluations = method.begin(problem, network, slope)
     size, speed = norm(network), jnp.maximum(norm(slope), 1e-300)
     probe = 0.01 * jnp.where(size > 0, size, 1.0) / speed
-    ahead = problem.field(jax.tree.map(lambda W, V: W + probe * V, network, slope))
+    ahead = problem(jax.tree.map(lambda W, V: W + probe * V, network, slope))
     bend = norm(jax.tree.map(jnp.subtract, ahead, slope)) / probe
     h = jnp.minimum(100 * probe, rtol**0.25 * size / jnp.maximum(speed, jnp.sqrt(size * bend)))
     h = jnp.where(size > 0, h, probe)
@@ -158,7 +158,7 @@ def _try_step(method: Method, problem: Problem, progress: Progress, limits: Limi
     target = limits.targets[jnp.where(chosen, 0, count)]
     h, on_target = _length(method, progress, limits, target)
     network, slope, error, spent = method.step(
-        problem.field, progress.network, progress.slope, h, progress.memory, limits.rtol, limits.atol
+        problem, progress.network, progress.slope, h, progress.memory, limits.rtol, limits.atol
     )
     accepted = error <= 1  # false for NaN: overflow in a trial step is a step too long
     factor = method.safety * jnp.clip(jnp.nan_to_num(error, nan=jnp.inf), 1e-12, 1e12) ** (-1 / method.order)
@@ -169,7 +169,7 @@ def _try_step(method: Method, problem: Problem, progress: Progress, limits: Limi
     t = jnp.where(accepted, jnp.where(on_target, target, progress.t + h), progress.t)
     speed = jnp.linalg.norm(network.end_to_end - progress.network.end_to_end) / h
     network, slope = keep(network, progress.network), keep(slope, progress.slope)
-    memory, learned = method.refresh(problem.field, network, slope, progress.memory, accepted, h, spent)
+    memory, learned = method.refresh(problem, network, slope, progress.memory, accepted, h, spent)
     progress = progress._replace(
         t=t,
         network=network,

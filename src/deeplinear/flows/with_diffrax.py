@@ -79,7 +79,7 @@ def follow(
     steps, rejected = (int(solution.stats[f"num_{sort}_steps"]) for sort in ("accepted", "rejected"))
     counts = steps, _evaluations(solver, steps + rejected), rejected, type(solver).__name__
     last = jax.tree.map(lambda W: W[0], last)
-    return Outcome(_kind(solution.result), times, networks, last, float(norm(problem.field(last))), counts)
+    return Outcome(_kind(solution.result), times, networks, last, float(norm(problem(last))), counts)
 
 
 def _saved(solution: diffrax.Solution) -> Any:
@@ -132,7 +132,7 @@ def _solve(
 
 def _first_step(problem: Problem, network: Network, last: Array) -> Array:
     """A hundredth of the time in which the weights would double, or of all where they are zero or do not move."""
-    network, slope = jax.lax.stop_gradient((network, problem.field(network)))
+    network, slope = jax.lax.stop_gradient((network, problem(network)))
     size, speed = norm(network), norm(slope)
     moving = (size > 0) & (speed > 0)
     return 0.01 * jnp.where(moving, jnp.minimum(last, size / jnp.where(moving, speed, 1.0)), last)
@@ -140,7 +140,7 @@ def _first_step(problem: Problem, network: Network, last: Array) -> Array:
 
 def _field(t: Any, network: Network, problem: Problem) -> Network:
     """One function for all problems, so that diffrax compiles once for all of a shape."""
-    return problem.field(network)
+    return problem(network)
 
 
 def _root_mean_square(errors: Any) -> Array:
