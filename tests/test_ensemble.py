@@ -45,7 +45,7 @@ def same(one, other):
 
 def is_as_alone(together, objectives, networks, ts, **options):
     for b, (objective, network) in enumerate(zip(objectives, networks, strict=True)):
-        alone, member = gradient_flow(objective, network, ts, **options), together.member(b)
+        alone, member = gradient_flow(objective, network, ts, reduce=False, **options), together.member(b)
         same(member.networks, alone.networks)
         same(member.ts, alone.ts)
         assert member.ending == alone.ending
@@ -126,7 +126,7 @@ def test_a_start_beyond_float64_spoils_no_other():
     networks = stack([good[0], random_network(WIDTHS, 0, 1e200), good[1]])
     together = gradient_flow(WHITE, networks, TIMES)
     for b, network in ((0, good[0]), (2, good[1])):
-        same(together.member(b).networks, gradient_flow(WHITE, network, TIMES).networks)
+        same(together.member(b).networks, gradient_flow(WHITE, network, TIMES, reduce=False).networks)
     bad = together.member(1)
     assert bad.ending.kind == "stalled" and "beyond float64" in bad.ending.message
     assert (bad.ending.time, bad.ending.loss) == (0.0, np.inf)

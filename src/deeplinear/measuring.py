@@ -21,7 +21,8 @@ def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> xr.
     `readings` maps names to functions of one `Network` (JAX code), for instance those of `deeplinear.diagnostics`; none
     named: loss, excess loss, mode strengths (where the trajectory knows its objective), singular values of the product
     and of every layer, drift of the imbalance, alignment. Dimensions: time, mode, rank, layer, index, junction,
-    numbered from 1; a function without labels gets dimensions named after itself. Attributes: widths, loss scale, unit
+    numbered from 1; an ensemble's first dimension is member, numbered from 0 as in `trajectory.member`. A function
+    without labels gets dimensions named after itself. Attributes: widths, loss scale, unit
     of time, ending, statistics, versions. Raises `ValueError` for a reading that is not a function.
 
     >>> import deeplinear as dl
@@ -31,17 +32,18 @@ def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> xr.
     ('time', 'squared_1', 'squared_2')
     """
     readings = readings or default_readings(trajectory)
+    leading = ("time",) if trajectory.kept.weights[0].ndim == 3 else ("member", "time")
     variables = {}
     for name, reading in readings.items():
         if not callable(reading):
             raise ValueError(f"`{name}`: got a {type(reading).__name__}; give a function of one Network")
-        values = np.asarray(_mapped(trajectory.networks, reading))
+        values = np.asarray(_mapped(trajectory.kept, trajectory.reduction, reading))
         labels = getattr(reading, "labels", None)
-        dims = labels.dims if labels else tuple(f"{name}_{axis}" for axis in range(1, values.ndim))
+        dims = labels.dims if labels else tuple(f"{name}_{axis}" for axis in range(1, values.ndim - len(leading) + 1))
         attributes = {"long_name": labels.long_name, "units": labels.units} if labels else {}
-        variables[name] = (("time", *dims), values, attributes)
+        variables[name] = ((*leading, *dims), values, attributes)
     sizes = {dim: n for dims, values, _ in variables.values() for dim, n in zip(dims, values.shape, strict=True)}
-    coordinates = {dim: np.arange(1, n + 1) for dim, n in sizes.items() if dim != "time"}
+    coordinates = {dim: np.arange(dim != "member", n + (dim != "member")) for dim, n in sizes.items() if dim != "time"}
     coordinates["time"] = ("time", np.asarray(trajectory.ts), {"long_name": "time", "units": TIME_UNIT})
     return xr.Dataset(variables, coordinates, _attributes(trajectory))
 
@@ -57,24 +59,33 @@ def default_readings(trajectory: Trajectory) -> dict[str, Callable[[Network], An
         readings["mode_strengths"] = diagnostics.mode_strengths(objective)
     readings["singular_values"] = diagnostics.singular_values
     readings["layer_singular_values"] = diagnostics.layer_singular_values
+    if start.depth > 1 and trajectory.ts.ndim == start.weights[0].ndim - 1:
+        readings["imbalance_drift"] = diagnostics.imbalance_drift(start)  # of one start
     if start.depth > 1:
-        readings["imbalance_drift"] = diagnostics.imbalance_drift(start)
         readings["alignment"] = diagnostics.alignment
     return readings
 
 
 @eqx.filter_jit  # compiled once per shape, for readings that carry their arrays as `jax.tree_util.Partial` does
-def _mapped(networks: Network, reading: Callable[[Network], Any]) -> Any:
-    return Trajectory(jnp.zeros(networks.weights[0].shape[:1]), networks).map(reading)
+def _mapped(kept: Network, reduction: Any, reading: Callable[[Network], Any]) -> Any:
+    times = jnp.zeros(kept.weights[0].shape[-3])
+    return Trajectory(times, kept, reduction=reduction).map(reading)
 
 
 def _attributes(trajectory: Trajectory) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"widths": list(trajectory.networks.widths), "time_unit": TIME_UNIT}
+    attributes: dict[str, Any] = {"widths": list(trajectory[0].widths), "time_unit": TIME_UNIT}
     scale = getattr(trajectory.objective, "scale", None)
     if scale is not None:
         attributes |= {"loss_scale": scale.name, "loss_formula": scale.formula}
     for name in ("ending", "statistics"):
         value = getattr(trajectory, name)
-        if value is not None:
-            attributes[name] = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(value).items()}
+        if isinstance(value, tuple):
+            attributes[name] = [_plain(member) for member in value]
+        elif value is not None:
+            attributes[name] = _plain(value)
     return attributes | {"versions": records.provenance()}
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """A frozen dataclass as what JSON knows."""
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in vars(value).items()}

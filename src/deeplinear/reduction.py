@@ -64,6 +64,15 @@ class Reduction(eqx.Module):
         return self.network.widths
 
     @property
+    def size(self) -> int:
+        """Number of weights of the original network.
+
+        >>> reduce(SquaredError.from_moments([[1.0]]), Network([[[2.0]] * 5, [[1.0] * 5]])).size
+        10
+        """
+        return _weights_of(self.widths_before)
+
+    @property
     def is_trivial(self) -> bool:
         """Whether nothing was worth reducing; `objective` and `network` are then the original ones.
 

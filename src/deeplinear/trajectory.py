@@ -11,6 +11,9 @@ from jaxtyping import Array, Float
 
 from .network import Network
 
+AT_ONCE = 2**24
+"""Weights of the original widths up to which all times are lifted together."""
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -44,6 +47,8 @@ class Statistics:
     solver: str
     seconds: float
     """Wall-clock seconds, compilation included."""
+    widths: tuple[int, ...] | None = None
+    """Widths of the network that was integrated, smaller than the start's after an exact reduction; None: unknown."""
 
 
 class Trajectory(eqx.Module):
@@ -54,6 +59,9 @@ class Trajectory(eqx.Module):
     `end_to_end` (member, time, d_y, d_x), `map` (member, time, ...). There `trajectory[i]` is the networks of all
     members at `ts[i]`, `trajectory.member(b)` the trajectory of one, and `ending` one `Ending` a member.
 
+    After an exact reduction the smaller networks are what is kept, and networks of the original widths are made of them
+    on demand: all by `networks`, one by `trajectory[i]`; `end_to_end` never forms a hidden layer.
+
     >>> import jax.numpy as jnp
     >>> networks = Network([jnp.ones((1, 1))])
     >>> trajectory = Trajectory(jnp.zeros(1), jax.tree.map(lambda W: W[None], networks))
@@ -62,40 +70,70 @@ class Trajectory(eqx.Module):
     """
 
     ts: Float[Array, " time"]
-    networks: Network
-    ending: Any = eqx.field(static=True, default=None)
+    kept: Network
+    """What is stored: `networks`, or those of the smaller problem."""
+    ending: Any = eqx.field(static=True)
     """`Ending`, a tuple of them for an ensemble, or None."""
-    statistics: Statistics | None = eqx.field(static=True, default=None)
+    statistics: Statistics | None = eqx.field(static=True)
     """What the run cost; for an ensemble, all members together."""
-    objective: Any = None
+    objective: Any
     """What was descended, where it is known; `measure` then knows the loss and the modes by itself."""
+    reduction: Any
+    """The `reduction.Reduction` whose smaller problem was integrated, or None."""
+
+    def __init__(
+        self,
+        ts: Array,
+        networks: Network,
+        ending: Any = None,
+        statistics: Statistics | None = None,
+        objective: Any = None,
+        reduction: Any = None,
+    ):
+        self.ts, self.kept = ts, networks
+        self.ending, self.statistics = ending, statistics
+        self.objective, self.reduction = objective, reduction
 
     def __len__(self) -> int:
         return self.ts.shape[0]
 
     def __getitem__(self, index: int) -> Network:
-        return jax.tree.map(lambda W: W[..., index, :, :], self.networks)
+        return self._lift(jax.tree.map(lambda W: W[..., index, :, :], self.kept))
+
+    @property
+    def networks(self) -> Network:
+        """The networks at all times: weights (time, d_l, d_{l-1})."""
+        return self.kept if self.reduction is None else jax.vmap(self.reduction.lift)(self.kept)
+
+    def _lift(self, network: Network) -> Network:
+        return network if self.reduction is None else self.reduction.lift(network)
 
     def member(self, b: int) -> "Trajectory":
         """The trajectory of member b of an ensemble, without `statistics`; raises `ValueError` if it is no ensemble."""
-        if self.networks.weights[0].ndim != 4:
+        if self.kept.weights[0].ndim != 4:
             raise ValueError("`b`: this trajectory is of one network; only an ensemble has members")
         one = lambda tree: jax.tree.map(lambda x: x[b], tree)
         batched = getattr(getattr(self.objective, "optimum", None), "ndim", 2) == 3
         ending = None if self.ending is None else self.ending[b]
-        return Trajectory(self.ts, one(self.networks), ending, None, one(self.objective) if batched else self.objective)
+        return Trajectory(self.ts, one(self.kept), ending, None, one(self.objective) if batched else self.objective)
 
     @property
     def end_to_end(self) -> Array:
         """The end-to-end matrix at every time, shape (time, d_y, d_x); (member, time, d_y, d_x) for an ensemble."""
-        return self.map(lambda network: network.end_to_end)
+        whole = (lambda network: network.end_to_end) if self.reduction is None else self.reduction.lift_end_to_end
+        return self._over(whole, self.kept.weights[0].shape[:-2])
 
     def map(self, f: Callable[[Network], Any]) -> Any:
         """f of every network, stacked along a leading time axis; f must be JAX code."""
-        mapped = lambda network: jax.tree.map(jax.numpy.asarray, f(network))
-        for _ in self.networks.weights[0].shape[:-2]:
-            mapped = jax.vmap(mapped)
-        return mapped(self.networks)
+        mapped = lambda network: jax.tree.map(jax.numpy.asarray, f(self._lift(network)))
+        if self.reduction is None or self.reduction.size * len(self) <= AT_ONCE:
+            return self._over(mapped, self.kept.weights[0].shape[:-2])
+        return jax.lax.map(mapped, self.kept)  # one network of the original widths at a time
+
+    def _over(self, f: Callable[[Network], Any], axes: tuple[int, ...]) -> Any:
+        for _ in axes:
+            f = jax.vmap(f)
+        return f(self.kept)
 
     def __repr__(self) -> str:
         if isinstance(self.ending, tuple):

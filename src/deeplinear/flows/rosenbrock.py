@@ -2,8 +2,8 @@
 
 Every stage solves (I - gamma h J) u = right-hand side with J minus the Hessian at the start of the step. The matrix is
 symmetric and, wherever the flow contracts, at least the identity, so that conjugate gradients apply without a
-factorisation, and the residual bounds the error. The stiff part of J is inverted beforehand (`preconditioner`), so that a
-few products suffice where a stabilised explicit method would need thousands of stages.
+factorisation, and the residual bounds the error. The stiff part of J is inverted beforehand (`preconditioner`), so
+that a few products suffice where a stabilised explicit method would need thousands of stages.
 
 The method is RODAS of Hairer and Wanner (1996), Solving Ordinary Differential Equations II, section IV.7, table of code
 RODAS: six stages, order 4 with an embedded order 3, L-stable, stiffly accurate.

@@ -12,10 +12,14 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from ..network import Network
+from ..objectives import SquaredError
+from ..reduction import Reduction
+from ..reduction import reduce as smaller_problem
 from ..trajectory import Statistics, Trajectory
 from . import stepping
 from .algebra import layer_norms, layer_sizes, size_of
 from .automatic import Automatic
+from .compiled import is_small
 from .dopri8 import Dopri8
 from .drive import Run, interruptible
 from .endings import Outcome, judge
@@ -52,6 +56,7 @@ def gradient_flow(
     max_time: float | None = None,
     max_steps: int = 200_000,
     keep: int = 400,
+    reduce: bool = True,
     threads: int | None = None,
 ) -> Trajectory:
     r"""Gradient flow $\dot W_j = -\partial L / \partial W_j$ of a deep linear network from `network` at time 0.
@@ -74,11 +79,15 @@ def gradient_flow(
     - `adjoint`: how diffrax differentiates a traced call (below); None: `diffrax.RecursiveCheckpointAdjoint()`.
     - `progress`: True shows a live line; a function is called with a `Report` after every segment.
     - `max_steps`: step budget. Ctrl-C ends the run and returns what is there.
+    - `reduce`: whether to integrate the smallest problem with the same flow (`reduction.reduce`; its widths are in
+      `statistics.widths`) and to make networks of the original widths from it on demand. Only for squared error without
+      mask and weight decay, for single runs, and where the network is wide enough to gain.
     - An ensemble: the weights, the objective's arrays (`SquaredError`) or both have a leading axis of members, as
-      `jax.vmap` makes them. `ts` must be given. Every member is integrated as it would be alone, to the last bit, with
-      steps, tolerances, budget and ending of its own; one that fails has NaN from there on and spoils no other. The
-      trajectory's weights are (member, time, d_l, d_{l-1}), its `ending` a tuple. `threads`: how many share the work
-      (None: one per processor); only ensembles use it. `progress` then tells of members, in an `EnsembleReport`.
+      `jax.vmap` makes them. `ts` must be given. Every member is integrated as it would be alone without `reduce`, to
+      the last bit, with steps, tolerances, budget and ending of its own; one that fails has NaN from there on and
+      spoils no other. The trajectory's weights are (member, time, d_l, d_{l-1}), its `ending` a tuple. `threads`: how
+      many share the work (None: one per processor); only ensembles use it. `progress` then tells of members, in an
+      `EnsembleReport`.
 
     Inside `jax.jit`, `jax.vmap` and `jax.grad` the flow is JAX code: it needs `ts`, "auto" and "dopri8" mean
     `diffrax.Dopri8()`, and the trajectory has no ending and no statistics. Derivatives with respect to the start, the
@@ -120,7 +129,10 @@ def gradient_flow(
         if traced:
             return room.traced(problem, network, times, rtol, least, solver, adjoint, max_steps)
     least = float(least)
-    marks = landmarks(objective, network)
+    reduction = _reduction(problem, network) if reduce and room is None else None
+    if reduction is not None:
+        network, problem = reduction.network, stepping.Problem(reduction.objective, None, None)
+    marks = landmarks(problem.objective, network)
     goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
     if times is None and max_time is None and goal is None:
         raise ValueError(
@@ -133,11 +145,20 @@ def gradient_flow(
         rtol = min(rtol, finer) if times is None else rtol
         run = Run(_method(solver, rtol), problem, network, marks, (rtol, least), goal, keep if times is None else None)
         outcome = _drive(run, times, max_time, max_steps, progress)
-    at, stand = float(outcome.ts[-1]), standing(objective, outcome.last)
+    at, stand = float(outcome.ts[-1]), standing(problem.objective, outcome.last)
     ending = judge(outcome.kind, problem, outcome.last, stand, marks, at, outcome.gradient_norm, goal, max_steps)
     steps, evaluations, rejected, name = outcome.counts
-    statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started)
-    return Trajectory(jnp.asarray(outcome.ts), outcome.networks, ending, statistics, objective)
+    statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started, network.widths)
+    return Trajectory(jnp.asarray(outcome.ts), outcome.networks, ending, statistics, objective, reduction)
+
+
+def _reduction(problem: stepping.Problem, network: Network) -> Reduction | None:
+    """The smaller problem with the same flow; None where there is none, or where one kernel is fast as it is."""
+    whole = problem.mask is None and problem.weight_decay is None
+    if not isinstance(problem.objective, SquaredError) or not whole or is_small(network):
+        return None
+    found = smaller_problem(problem.objective, network)
+    return None if found.is_trivial else found
 
 
 def _with_diffrax() -> Any:
