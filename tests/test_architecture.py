@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
     1: {"_types", "_linalg", "_invariant", "conventions", "records", "experiment", "plots"},
     2: {"network", "data"},
-    3: {"objectives", "tasks", "loading", "tables", "init", "trajectory", "curvature", "reduction"},
+    3: {"objectives", "tasks", "loading", "tables", "init", "trajectory", "curvature", "reduction", "obstructions"},
     4: {"flows", "exact", "diagnostics"},
     5: {"predict", "measuring"},
     6: {"learning"},

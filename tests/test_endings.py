@@ -247,3 +247,43 @@ def test_bad_arguments_get_one_clear_line(arguments, options, message):
     with pytest.raises(ValueError, match=message) as caught:
         gradient_flow(*arguments, **options)
     assert "\n" not in str(caught.value)
+
+
+def balanced_square(seed, depth, wanted):
+    """A random 0-balanced start whose determinant has the wanted sign."""
+    for key in range(seed, seed + 40):
+        start = init.balanced(key, (3,) * (depth + 1), scale=0.3)
+        if np.linalg.slogdet(start.end_to_end)[0] == wanted:
+            return start
+    raise AssertionError("no such start in 40 draws")
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_starts_that_theory_obstructs_are_reported_with_the_loss_they_end_at(depth):
+    objective = SquaredError.from_singular_values([2.0, 1.0, 0.5], 3, 3)
+    free, wrong = (gradient_flow(objective, balanced_square(1, depth, sign)).ending for sign in (1.0, -1.0))
+    assert (free.kind, free.predicted_loss) == ("global minimum", None)
+    assert wrong.predicted_loss == pytest.approx(0.5**2 / 2) and "det W(0)" in wrong.message
+    if wrong.kind == "global minimum":  # errors leave the manifold, like exp(s t) at depth 2
+        assert "away from the exact flow" in wrong.message
+    else:
+        assert wrong.loss == pytest.approx(wrong.predicted_loss, rel=1e-3)
+
+
+def test_dead_neurons_obstruct():
+    objective = SquaredError.from_singular_values([2.0, 1.0, 0.5], 3, 3)
+    first, second = init.gaussian(2, (3, 1, 3), 0.3).weights
+    start = Network([jnp.vstack([first, jnp.zeros((4, 3))]), jnp.hstack([second, jnp.zeros((3, 4))])])
+    ending = gradient_flow(objective, start).ending
+    assert ending.predicted_loss == pytest.approx((1.0 + 0.25) / 2)
+    assert "1 dimensions only" in ending.message
+
+
+def test_a_run_without_an_end_is_bounded_by_theory():
+    """A depth-3 obstructed scalar: |w| t -> 1, the saddle is never reached to rounding in reasonable time."""
+    start = Network([[[0.5]], [[0.5]], [[-0.5]]])
+    ending = gradient_flow(SquaredError.from_moments([[1.0]]), start).ending
+    assert ending.kind in ("time", "saddle") and ending.time < 1e9
+    assert ending.predicted_loss == pytest.approx(0.5)
+    slow = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[1e-3]]] * 4)).ending
+    assert slow.kind == "global minimum"

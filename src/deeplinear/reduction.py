@@ -178,6 +178,28 @@ def reduce(objective: SquaredError, network: Network) -> Reduction:
     return _reduced(objective, network, W, inputs, spans)
 
 
+def reachable_rank(objective: SquaredError, network: Network) -> int:
+    r"""Largest rank that the flow from `network` can ever give to the end-to-end matrix.
+
+    The least dimension of the subspaces that `reduce` looks for, in any layer. At most the smallest width; less where
+    the start is zero, lacks rank, or leaves neurons without input and output. Assumes no mask; raises as `reduce` does.
+
+    >>> objective = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
+    >>> reachable_rank(objective, Network([[[1.0, 0.0]] * 3, [[1.0] * 3] * 2]))
+    1
+    """
+    _check_problem(objective, network)
+    weights = [np.asarray(W, dtype=float) for W in network.weights]
+    W = np.linalg.multi_dot(weights[::-1]) if len(weights) > 1 else weights[0]
+    inputs = _input_parts(objective)
+    if not inputs:
+        return 0
+    edges, bases, floors = _quiver(objective, weights, inputs, W)
+    spans = invariant_spans(edges, bases, [0] * len(floors), lambda dimensions: False)
+    h = len(weights)
+    return min(sum(P.shape[1] for P in spans[h:]), *(P.shape[1] for P in spans[:h])) if spans else 0
+
+
 class _Inputs(NamedTuple):
     """Eigenspace of sigma_xx, or all its simple eigenvectors together, which are kept whole."""
 

@@ -32,6 +32,9 @@ class Ending:
     escape_rate: float | None
     """Rate at which a saddle is left along its steepest direction (minus the lowest Hessian eigenvalue); else None."""
     message: str
+    predicted_loss: float | None = None
+    """Loss of the saddle at which the exact flow ends where the start obstructs it (`obstructions.obstruction`); None:
+    nothing keeps it from the minimum, or nobody looked (runs with given `ts` that met no saddle)."""
 
 
 @dataclass(frozen=True)

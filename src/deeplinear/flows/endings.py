@@ -1,11 +1,14 @@
 """What the last network of a run is: a minimum, a saddle, or just where time ran out."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..curvature import lowest_eigenvalue
 from ..network import Network
+from ..objectives import SquaredError
+from ..obstructions import obstruction
 from ..trajectory import Ending
 from .landmarks import Landmarks, Standing
 from .stepping import Problem
@@ -19,6 +22,14 @@ MESSAGES = {
     "interrupted": "interrupted; the trajectory holds everything up to here",
     "stalled": "the step size fell below rounding; the weights are beyond float64 or on their way there",
 }
+
+
+BOUNDED = "still {excess:.3g} above the smallest loss at t = {time:.3g}, long after the last transition was to be expected"
+OBSTRUCTED = {
+    False: "; the exact flow ends at loss {loss:.6g} or above: {reason}",
+    True: "; rounding or `rtol` carried the run away from the exact flow, which ends at loss {loss:.6g} or above: {reason}",
+}
+"""Added where the start obstructs the flow, by whether the run came to the minimum all the same."""
 
 
 class Outcome(NamedTuple):
@@ -57,3 +68,20 @@ def judge(
     rate = max(-lowest_eigenvalue(problem.objective, network), 0.0) if kind == "saddle" else None
     learned = marks.learned(np.asarray(stand.W))
     return Ending(kind, float(stand.loss), excess, t, gradient_norm, learned, rate, message)
+
+
+def explained(ending: Ending, problem: Problem, start: Network, bound: float | None) -> Ending:
+    """The ending, with what keeps the exact flow from the minimum where theory says that something does.
+
+    `bound` is the time limit that the run set itself, if it did.
+    """
+    if bound is not None and ending.kind == "time":
+        ending = replace(ending, message=BOUNDED.format(time=bound, excess=ending.excess))
+    whole = problem.mask is None and problem.weight_decay is None
+    if not whole or not isinstance(problem.objective, SquaredError):
+        return ending
+    found = obstruction(problem.objective, start)
+    if found is None:
+        return ending
+    more = OBSTRUCTED[ending.kind == "global minimum"].format(loss=found.loss, reason=found.reason)
+    return replace(ending, message=ending.message + more, predicted_loss=found.loss)

@@ -22,8 +22,9 @@ from .automatic import Automatic
 from .compiled import is_small
 from .dopri8 import Dopri8
 from .drive import Run, interruptible
-from .endings import Outcome, judge
+from .endings import Outcome, explained, judge
 from .ensemble import Ensemble, batch_of, spread
+from .horizon import latest
 from .landmarks import FINEST_TOLERANCE, landmarks, standing
 from .progress import as_reporter
 from .rosenbrock import Rosenbrock
@@ -66,7 +67,8 @@ def gradient_flow(
 
     - `ts`: increasing times >= 0 at which to keep the network, shape (time,). None: runs until the excess loss is
       `tolerance` times that of the start (or of the zero map, if smaller), until a saddle holds it, or until
-      `max_time`, and keeps about `keep` times spread evenly along the path.
+      `max_time` (None: ten times a generous estimate of when the last mode is learned), and keeps about `keep` times
+      spread evenly along the path.
     - `rtol`: relative error of the end-to-end matrix along the path that is aimed at, transition times included; the
       tolerance per step, in every layer's Frobenius norm, is a fixed share of it. `atol`: the same in absolute terms
       (None: rtol times 1e-9 of the largest layer). With `ts=None`, rtol is at most a tenth of the square root of the
@@ -139,14 +141,17 @@ def gradient_flow(
             "`ts`: is None, but the smallest loss is not known in closed form here, so there is nothing to run to; "
             "give output times `ts` or a time limit `max_time`"
         )
+    bound = latest(problem, network, tolerance) if times is None and max_time is None else None
     if room is not None:
         outcome = room.follow(problem, network, times, rtol, least, solver, max_steps)
     else:
         rtol = min(rtol, finer) if times is None else rtol
         run = Run(_method(solver, rtol), problem, network, marks, (rtol, least), goal, keep if times is None else None)
-        outcome = _drive(run, times, max_time, max_steps, progress)
+        outcome = _drive(run, times, max_time if bound is None else bound, max_steps, progress)
     at, stand = float(outcome.ts[-1]), standing(problem.objective, outcome.last)
     ending = judge(outcome.kind, problem, outcome.last, stand, marks, at, outcome.gradient_norm, goal, max_steps)
+    if times is None or ending.kind == "saddle":
+        ending = explained(ending, problem, network, bound)
     steps, evaluations, rejected, name = outcome.counts
     statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started, network.widths)
     return Trajectory(jnp.asarray(outcome.ts), outcome.networks, ending, statistics, objective, reduction)
