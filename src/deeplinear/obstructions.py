@@ -21,7 +21,7 @@ class Obstruction(NamedTuple):
     rank: int
     """Rank of the end-to-end matrix in the limit."""
     loss: float
-    """Smallest loss at that rank. The exact flow ends there, or above if the start is aligned with modes of the data."""
+    """Smallest loss at that rank: the exact flow ends there, or above if the start is aligned with the data's modes."""
     reason: str
 
 

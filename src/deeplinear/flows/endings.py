@@ -24,10 +24,10 @@ MESSAGES = {
 }
 
 
-BOUNDED = "still {excess:.3g} above the smallest loss at t = {time:.3g}, long after the last transition was to be expected"
+BOUNDED = "still {excess:.3g} above the smallest loss at t = {time:.3g}, long after the last transition was expected"
 OBSTRUCTED = {
     False: "; the exact flow ends at loss {loss:.6g} or above: {reason}",
-    True: "; rounding or `rtol` carried the run away from the exact flow, which ends at loss {loss:.6g} or above: {reason}",
+    True: "; rounding or `rtol` led the run away from the exact flow, which ends at loss {loss:.6g} or above: {reason}",
 }
 """Added where the start obstructs the flow, by whether the run came to the minimum all the same."""
 
