@@ -78,9 +78,12 @@ class Run:
         max_steps: int,
         interrupted: threading.Event,
         report: Callable[[Callable[[], Report]], None],
-        save: Callable[["Run", bool], None] = lambda run, last: None,
+        save: Callable[["Run", bool], None],
     ) -> str:
-        """Drives segments to the end; returns the kind of ending. `save` is handed the run after every segment."""
+        """Drives segments to the end; returns the kind of ending.
+
+        `save` is handed the run after every segment, and with True at the end.
+        """
         budget = first_budget(self.progress.network)
         if not self.recorder.times and (times is None or times[0] == 0):
             self.recorder.add(0.0, self.progress.network.weights)

@@ -53,7 +53,7 @@ def _newton(network: Network, conserved: Symmetric) -> Network:
 
 
 def _decrease(inner: tuple[Array, ...], sums: Symmetric, X: Symmetric) -> Symmetric:
-    """Minus the derivative of the imbalances along V: S_l X_l + X_l S_l - 2 W_{l+1}^T X_{l+1} W_{l+1} - 2 W_l X_{l-1} W_l^T.
+    """S_l X_l + X_l S_l - 2 W_{l+1}^T X_{l+1} W_{l+1} - 2 W_l X_{l-1} W_l^T: by how much V lessens the imbalances.
 
     S_l = W_{l+1}^T W_{l+1} + W_l W_l^T; `inner` are the layers between hidden ones, so that wide inputs cost nothing.
     """

@@ -83,7 +83,7 @@ class Limits(NamedTuple):
     """Times to step onto exactly, shape (`BUFFER`,), padded with infinity."""
     time_unit: Array
     matrix_size: Array
-    """Smallest time and matrix that the distances of chosen outputs are shares of; infinite where `targets` say when."""
+    """Smallest time and matrix that distances of chosen outputs are shares of; infinite where `targets` say when."""
     goal: Array
     """Excess loss at which to stop; minus infinity where it does not count."""
     noise: Array
