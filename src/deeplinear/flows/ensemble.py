@@ -183,13 +183,13 @@ class Portion:
         budget = first_budget(ensemble.network, ensemble.places)
         real = np.arange(ensemble.places) < self.members
         status, tried = np.full(ensemble.places, stepping.RUNNING), np.zeros(ensemble.places, dtype=int)
-        going, first = real, True
+        # after Ctrl-C a portion that is still to begin only says where its members stand
+        going, first = real, not interrupted.is_set()
         while first or (going.any() and not interrupted.is_set()):
             going = real & (done < len(ensemble.times)) & (status == stepping.RUNNING) & (tried < most)
             progress = progress._replace(status=np.where(going, stepping.RUNNING, stepping.STALLED))
             began = time.perf_counter()
-            # after Ctrl-C a portion that is still to begin only says where its members stand
-            allowed = np.minimum(0 if interrupted.is_set() else budget, most - tried)
+            allowed = np.minimum(budget, most - tried)
             progress, *outputs = compiled.advance_members(*problem, progress, self._limits(done), allowed)
             done = self._record(done, *outputs)
             tried, before = np.asarray(progress.steps) + np.asarray(progress.rejected), tried

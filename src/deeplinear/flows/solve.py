@@ -141,18 +141,9 @@ def gradient_flow(
     else:
         rtol = min(rtol, finer) if times is None else rtol
         run = Run(_method(solver, rtol), problem, network, marks, (rtol, least), goal, keep if times is None else None)
-        saved = None
-        if checkpoint is not None:
-            asked = {
-                "ts": times,
-                "rtol": rtol,
-                "atol": least,
-                "tolerance": tolerance,
-                "max_time": max_time,
-                "keep": keep,
-            }
-            asked |= {"mask": problem.mask, "weight_decay": problem.weight_decay, "solver": solver, "project": project}
-            saved = Checkpoint(checkpoint, objective, network, asked)
+        asked = {"ts": times, "rtol": rtol, "atol": atol, "tolerance": tolerance, "max_time": max_time, "keep": keep}
+        asked |= {"mask": mask, "weight_decay": weight_decay, "solver": solver, "project": project}
+        saved = None if checkpoint is None else Checkpoint(checkpoint, objective, network, asked)
         outcome = _drive(run, times, max_time, max_steps, progress, saved)
     at, stand = float(outcome.ts[-1]), standing(objective, outcome.last)
     ending = judge(outcome.kind, problem, outcome.last, stand, marks, at, outcome.gradient_norm, goal, max_steps)
