@@ -22,7 +22,7 @@ from ..network import Network
 from ..trajectory import Ending, Statistics, Trajectory
 from . import compiled, stepping
 from .algebra import size_of
-from .drive import KINDS, first_budget, interruptible, next_budget, where_it_was
+from .drive import KINDS, beside, first_budget, interruptible, next_budget, where_it_was
 from .endings import judge
 from .landmarks import on_host, stand_of, survey
 from .progress import as_reporter
@@ -112,7 +112,8 @@ class Ensemble:
         portions = [Portion(self, rows) for rows in np.array_split(np.arange(self.members), count)]
         with interruptible() as interrupted, as_reporter(progress) as report:
             if threads > 1:  # compile once, before threads ask for the same program
-                Portion(self, np.arange(0)).run(interrupted)
+                with beside(interrupted) as call:
+                    call(lambda: Portion(self, np.arange(0)).run(interrupted))
             with ThreadPoolExecutor(min(threads, count)) as pool:
                 running = {pool.submit(where_it_was(portion.run), interrupted): portion for portion in portions}
                 try:

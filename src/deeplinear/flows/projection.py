@@ -12,9 +12,10 @@ from jaxtyping import Array
 from .._linalg import product
 from ..network import Network
 
-PASSES = 2  # of Newton's method: a step leaves a violation of about rtol, its square is rounding
-MOST = 200  # products of a linear solve; a violation in nearly flat directions is left to later steps
-SOLVED = 4 * 2.0**-52  # violation that counts as rounding, relative to the squares that it is the difference of
+PASSES = 8  # of Newton's method, at most; one or two where the layers have no nearly flat directions
+MOST = 3000  # products of a linear solve; a violation in nearly flat directions is left to later passes
+SOLVED = 0.01  # residual of a linear solve relative to the violation
+ROUNDING = 4 * 2.0**-52  # violation that counts as none, relative to the squares that it is the difference of
 
 Symmetric = tuple[Array, ...]
 """One symmetric matrix (d_l, d_l) for every hidden layer."""
@@ -34,20 +35,37 @@ def projected(network: Network, conserved: Symmetric) -> Network:
     """
     if not conserved:
         return network
-    for _ in range(PASSES):
-        network = _newton(network, conserved)
-    return network
+    size = jnp.sqrt(sum(jnp.sum(W**2) for W in network.weights))
+    of = lambda network: tuple(c - now for c, now in zip(conserved, imbalances(network), strict=True))
+
+    def unfinished(carry):
+        i, _, violation, smaller = carry
+        return (i < PASSES) & smaller & (dot(violation, violation) > (ROUNDING * size**2) ** 2)
+
+    def newton(carry):
+        i, network, violation, _ = carry
+        after = _newton(network, violation)
+        left = of(after)
+        smaller = dot(left, left) < dot(violation, violation)  # in nearly flat directions a pass may go too far
+        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(smaller, a, b), new, old)
+        return i + 1, keep(after, network), keep(left, violation), smaller
+
+    start = (jnp.zeros((), dtype=int), network, of(network), jnp.asarray(True))
+    return jax.lax.while_loop(unfinished, newton, start)[1]
 
 
-def _newton(network: Network, conserved: Symmetric) -> Network:
+def dot(a: Symmetric, b: Symmetric) -> Array:
+    """Sum of the inner products of matrices."""
+    return jnp.sum(jnp.stack([jnp.sum(x * y) for x, y in zip(a, b, strict=True)]))
+
+
+def _newton(network: Network, violation: Symmetric) -> Network:
+    """The network moved by V such that the imbalances change by the violation, to first order."""
     weights = network.weights
-    ups = [product(W.T, W) for W in weights[1:]]
-    downs = [product(W, W.T) for W in weights[:-1]]
-    violation = tuple(c - (up - down) for c, up, down in zip(conserved, ups, downs, strict=True))
-    sums = tuple(up + down for up, down in zip(ups, downs, strict=True))
-    rounding = SOLVED**2 * sum(jnp.trace(S) ** 2 for S in sums)
-    X = _solve(weights[1:-1], sums, tuple(-c for c in violation), rounding)
-    moved = [product(x, W) for x, W in zip(X, weights[:-1], strict=True)] + [0.0]
+    pairs = zip(weights[:-1], weights[1:], strict=True)
+    sums = tuple(product(above.T, above) + product(below, below.T) for below, above in pairs)
+    X = _solve(weights[1:-1], sums, tuple(-c for c in violation))
+    moved = [product(x, W) for x, W in zip(X, weights[:-1], strict=True)] + [jnp.zeros_like(weights[-1])]
     moved = [moved[0], *(V - product(W, x) for V, W, x in zip(moved[1:], weights[1:], X, strict=True))]
     return jax.tree.unflatten(jax.tree.structure(network), [W + V for W, V in zip(weights, moved, strict=True)])
 
@@ -65,14 +83,13 @@ def _decrease(inner: tuple[Array, ...], sums: Symmetric, X: Symmetric) -> Symmet
     return tuple(images)
 
 
-def _solve(inner: tuple[Array, ...], sums: Symmetric, side: Symmetric, rounding: Array) -> Symmetric:
+def _solve(inner: tuple[Array, ...], sums: Symmetric, side: Symmetric) -> Symmetric:
     """X with decrease(X) = side, by conjugate gradients: the operator is positive semidefinite."""
-    dot = lambda a, b: sum(jnp.sum(x * y) for x, y in zip(a, b, strict=True))
     plus = lambda a, c, b: tuple(x + c * y for x, y in zip(a, b, strict=True))
 
     def unsolved(carry):
         i, _, _, _, square = carry
-        return (i < MOST) & (square > rounding)
+        return (i < MOST) & (square > SOLVED**2 * dot(side, side))
 
     def iterate(carry):
         i, X, residual, direction, square = carry

@@ -73,7 +73,7 @@ class Progress(NamedTuple):
     evaluations: Array
     status: Array
     conserved: tuple[Array, ...] = ()
-    """Imbalances of the start, where steps are projected back onto them."""
+    """Imbalances of the start, where outputs are projected back onto them."""
 
 
 class Limits(NamedTuple):
@@ -99,7 +99,7 @@ class Problem(eqx.Module):
     mask: Network | None
     weight_decay: Array | None
     project: bool = eqx.field(static=True, default=False)
-    """Whether every step ends on the imbalances of the start."""
+    """Whether the run goes on from the imbalances of the start at every output."""
 
     def field(self, network: Network) -> Network:
         return velocity(self.objective, network, self.mask, self.weight_decay)
@@ -150,6 +150,8 @@ def advance(
         far_t = progress.t - progress.recorded_t >= apart[0] / 2
         far_W = jnp.linalg.norm(W - progress.recorded) >= apart[1] / 2
         record = accepted & (on_target | (progress.status != RUNNING) | far_t | far_W)
+        if problem.project:
+            progress = _on_imbalances(problem, progress, record)
         times = times.at[count].set(progress.t)
         networks = jax.tree.map(lambda all, W: all.at[count].set(W), networks, progress.network)
         progress = progress._replace(
@@ -186,9 +188,6 @@ def _try_step(
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
     t = jnp.where(accepted, jnp.where(on_target, target, progress.t + h), progress.t)
     speed = jnp.linalg.norm(network.end_to_end - progress.network.end_to_end) / h
-    if problem.project:
-        network, slope, more = _on_imbalances(problem, network, slope, progress.conserved, accepted)
-        spent = spent + more
     network, slope = keep(network, progress.network), keep(slope, progress.slope)
     memory, learned = method.refresh(problem.field, network, slope, progress.memory, accepted, h, spent)
     progress = progress._replace(
@@ -207,14 +206,14 @@ def _try_step(
     return progress, accepted, on_target
 
 
-def _on_imbalances(problem: Problem, network: Network, slope: Network, conserved: tuple[Array, ...], accepted: Array):
-    """The network with the imbalances of the start, its slope, and evaluations; as it came where the step is thrown."""
+def _on_imbalances(problem: Problem, progress: Progress, record: Array) -> Progress:
+    """The state with the imbalances of the start, where an output is due."""
 
-    def project():
-        corrected = projected(network, conserved)
-        return corrected, problem.field(corrected), jnp.ones((), dtype=int)
+    def project() -> Progress:
+        network = projected(progress.network, progress.conserved)
+        return progress._replace(network=network, slope=problem.field(network), evaluations=progress.evaluations + 1)
 
-    return jax.lax.cond(accepted, project, lambda: (network, slope, jnp.zeros((), dtype=int)))
+    return jax.lax.cond(record, project, lambda: progress)
 
 
 def _length(method: Method, progress: Progress, apart: tuple[Array, Array], target: Array) -> tuple[Array, Array]:
