@@ -4,9 +4,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 
 from ..network import Network
@@ -14,10 +16,12 @@ from . import compiled, stepping
 from .landmarks import Landmarks, standing
 from .recorder import Recorder
 
-TIME_SPACING = 1 / 100  # distance of chosen outputs, as a share of the time so far; then thinned to `keep`
-MATRIX_SPACING = 1 / 250  # and as a share of the size of W
 SEGMENT_SECONDS = 0.25  # how long the host lets a segment run before it looks and reports
-FIRST_BUDGET = 4096  # steps of the first segments, before their speed is known
+MOST_STEPS = 4096  # of a first segment, before the speed is known
+EVALUATIONS, RATE, START = 40, 1e9, 1e-6  # the guess of it: evaluations a step, operations a second, seconds a call
+LOOK_SECONDS = 0.05  # between looks for Ctrl-C
+PATIENCE_SECONDS = 0.5  # after Ctrl-C a segment may take this to end; then it is left to itself
+T = TypeVar("T")
 KINDS = {
     stepping.REACHED: "time",
     stepping.GOAL: "global minimum",
@@ -60,8 +64,12 @@ class Run:
         self.goal = -np.inf if goal is None else goal + marks.tail
         self.recorder = Recorder(keep, marks.progressions)
         self.progress = compiled.begin(method, problem, network, np.asarray(self.rtol))
-        self.time_unit = 0.0
-        self.tried = 0
+        self.time_unit = float(self.progress.h)
+
+    @property
+    def tried(self) -> int:
+        """Steps so far, rejected ones too."""
+        return int(self.progress.steps) + int(self.progress.rejected)
 
     def follow(
         self,
@@ -70,60 +78,70 @@ class Run:
         max_steps: int,
         interrupted: threading.Event,
         report: Callable[[Callable[[], Report]], None],
+        save: Callable[["Run", bool], None],
     ) -> str:
-        """Drives segments to the end; returns the kind of ending."""
-        done, budget = 0, FIRST_BUDGET
-        self.time_unit = float(self.progress.h)
-        if times is None or times[0] == 0:
-            self.recorder.add(0.0, self.progress.network)
-            done = 1
-        while not interrupted.is_set():
-            if times is not None and done >= len(times):
-                return "time"
-            if self.tried >= max_steps:
-                return self._stop("steps")
-            allowed, began = min(budget, max_steps - self.tried), time.perf_counter()
-            count, status = self._segment(times, done, max_time, allowed)
-            done += count if times is not None else 0
-            report(self._report)
-            if status != stepping.RUNNING and not (times is not None and status == stepping.REACHED):
-                return self._stop(KINDS[status])
-            seconds = time.perf_counter() - began
-            budget = max(1, min(2 * budget, int(allowed * SEGMENT_SECONDS / max(seconds, 1e-6))))
-        return self._stop("interrupted")
+        """Drives segments to the end; returns the kind of ending.
 
-    def _segment(self, times: np.ndarray | None, done: int, max_time: float | None, budget: int) -> tuple[int, int]:
-        """Runs one segment; returns the number of outputs and the status."""
+        `save` is handed the run after every segment, and with True at the end.
+        """
+        budget = first_budget(self.progress.network)
+        if not self.recorder.times and (times is None or times[0] == 0):
+            self.recorder.add(0.0, self.progress.network.weights)
+        with beside(interrupted) as call:
+            while True:
+                kind = self._ending(times, max_steps, interrupted)
+                if kind is not None:
+                    break
+                began, before = time.perf_counter(), self.tried
+                outcome = call(self._segment(times, max_time, min(budget, max_steps - before)))
+                if outcome is None:
+                    kind = "interrupted"
+                    break
+                self.progress, count, when, networks = outcome
+                self.recorder.extend(np.asarray(when), networks, int(count))
+                report(self._report)
+                save(self, False)
+                budget = next_budget(budget, self.tried - before, time.perf_counter() - began)
+        save(self, True)
+        return self._stop(kind)
+
+    def _ending(self, times: np.ndarray | None, max_steps: int, interrupted: threading.Event) -> str | None:
+        """Why the run is over, or None."""
+        status, done = int(self.progress.status), len(self.recorder.times)
+        if status != stepping.RUNNING and (times is None or status != stepping.REACHED):
+            return KINDS[status]
+        if times is not None and done >= len(times):
+            return "time"
+        if self.tried >= max_steps:
+            return "steps"
+        return "interrupted" if interrupted.is_set() else None
+
+    def _segment(self, times: np.ndarray | None, max_time: float | None, budget: int) -> Callable[[], tuple]:
+        """What carries the run on by a segment; it changes nothing here, so that it can be left to itself."""
         progress = self.progress._replace(status=np.asarray(stepping.RUNNING))
-        limits = self._limits(times, done, max_time)
+        limits = self._limits(times, max_time)
         # numbers as arrays: a Python number would be compiled in
-        self.progress, count, when, networks = compiled.advance(
-            self.method, self.problem, progress, limits, np.asarray(budget)
-        )
-        self.recorder.extend(np.asarray(when), networks, int(count))
-        self.tried = int(self.progress.steps) + int(self.progress.rejected)
-        return int(count), int(self.progress.status)
+        state = (self.method, self.problem, progress, limits, np.asarray(budget))
+        return lambda: jax.block_until_ready(compiled.advance(*state))
 
     def _stop(self, kind: str) -> str:
         """Keeps the last network too, wherever the run stopped."""
         t = float(self.progress.t)
         if not self.recorder.times or self.recorder.times[-1] < t:
-            self.recorder.add(t, self.progress.network)
+            self.recorder.add(t, self.progress.network.weights)
         return kind
 
-    def _limits(self, times: np.ndarray | None, done: int, max_time: float | None) -> stepping.Limits:
+    def _limits(self, times: np.ndarray | None, max_time: float | None) -> stepping.Limits:
         targets = np.full(stepping.BUFFER, np.inf)
         if times is not None:
+            done = len(self.recorder.times)
             chunk = times[done : done + stepping.BUFFER]
             targets[: len(chunk)] = chunk
-            apart_t = apart_W = np.inf
+            scales = np.inf, np.inf, -np.inf
         else:
             targets[0] = np.inf if max_time is None else max_time
-            size = max(self.marks.matrix_size, float(np.linalg.norm(self.progress.recorded)), 1e-300)
-            apart_t = TIME_SPACING * max(float(self.progress.t), self.time_unit)
-            apart_W = MATRIX_SPACING * size
-        goal = self.goal if times is None else -np.inf
-        numbers = (targets, apart_t, apart_W, goal, self.marks.noise, self.rtol, self.atol)
+            scales = self.time_unit, self.marks.matrix_size, self.goal
+        numbers = (targets, *scales, self.marks.noise, self.rtol, self.atol)
         on_host: list[Any] = [np.asarray(number) for number in numbers]  # the compiled call takes them over
         return stepping.Limits(*on_host)
 
@@ -152,3 +170,54 @@ def interruptible() -> Iterator[threading.Event]:
         yield event
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def beside(interrupted: threading.Event) -> Iterator[Callable[[Callable[[], T]], T | None]]:
+    """A caller of functions in a thread of their own, which leaves them to themselves (None) some time after Ctrl-C.
+
+    Compiled code and the compiler cannot be interrupted, and one step of a large network may take minutes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda f: f()
+        return
+    pool = ThreadPoolExecutor(1)
+
+    def call(f: Callable[[], T]) -> T | None:
+        future, left = pool.submit(where_it_was(f)), PATIENCE_SECONDS
+        while left > 0:
+            try:
+                return future.result(timeout=LOOK_SECONDS)
+            except TimeoutError:
+                if future.done():  # the function's own
+                    raise
+                left -= LOOK_SECONDS if interrupted.is_set() else 0
+        return None
+
+    try:
+        yield call
+    finally:
+        pool.shutdown(wait=False)
+
+
+def where_it_was(f: Callable[..., T]) -> Callable[..., T]:
+    """f for another thread, on the device that JAX uses in this one."""
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+
+    def g(*arguments: Any) -> T:
+        with jax.default_device(device):
+            return f(*arguments)
+
+    return g
+
+
+def first_budget(network: Network, members: int = 1) -> int:
+    """Steps that a first segment of so many networks is likely to take within `SEGMENT_SECONDS`."""
+    size = sum(W.shape[-1] * W.shape[-2] for W in network.weights)
+    evaluation = START + 6 * size * min(network.widths[0], network.widths[-1]) / RATE
+    return int(np.clip(SEGMENT_SECONDS / (members * EVALUATIONS * evaluation), 1, MOST_STEPS))
+
+
+def next_budget(budget: int, steps: int, seconds: float) -> int:
+    """Steps of the next segment, after one that took `seconds` for `steps`; `budget` were allowed."""
+    return max(1, min(2 * budget, int(steps * SEGMENT_SECONDS / max(seconds, 1e-6))))

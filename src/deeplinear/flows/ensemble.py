@@ -22,7 +22,7 @@ from ..network import Network
 from ..trajectory import Ending, Statistics, Trajectory
 from . import compiled, stepping
 from .algebra import size_of
-from .drive import FIRST_BUDGET, KINDS, SEGMENT_SECONDS, interruptible
+from .drive import KINDS, beside, first_budget, interruptible, next_budget, where_it_was
 from .endings import judge
 from .landmarks import on_host, stand_of, survey
 from .progress import as_reporter
@@ -112,9 +112,10 @@ class Ensemble:
         portions = [Portion(self, rows) for rows in np.array_split(np.arange(self.members), count)]
         with interruptible() as interrupted, as_reporter(progress) as report:
             if threads > 1:  # compile once, before threads ask for the same program
-                Portion(self, np.arange(0)).run(interrupted)
+                with beside(interrupted) as call:
+                    call(lambda: Portion(self, np.arange(0)).run(interrupted))
             with ThreadPoolExecutor(min(threads, count)) as pool:
-                running = {pool.submit(portion.run, interrupted): portion for portion in portions}
+                running = {pool.submit(where_it_was(portion.run), interrupted): portion for portion in portions}
                 try:
                     done = []
                     for future in as_completed(running):
@@ -179,10 +180,12 @@ class Portion:
 
     def _follow(self, problem: tuple, progress: stepping.Progress, done: np.ndarray, interrupted: threading.Event):
         """Segments until every member has all outputs or has failed; the kinds of ending, and where members stand."""
-        ensemble, most, budget = self.ensemble, self.ensemble.max_steps, FIRST_BUDGET
+        ensemble, most = self.ensemble, self.ensemble.max_steps
+        budget = first_budget(ensemble.network, ensemble.places)
         real = np.arange(ensemble.places) < self.members
         status, tried = np.full(ensemble.places, stepping.RUNNING), np.zeros(ensemble.places, dtype=int)
-        going, first = real, True
+        # after Ctrl-C a portion that is still to begin only says where its members stand
+        going, first = real, not interrupted.is_set()
         while first or (going.any() and not interrupted.is_set()):
             going = real & (done < len(ensemble.times)) & (status == stepping.RUNNING) & (tried < most)
             progress = progress._replace(status=np.where(going, stepping.RUNNING, stepping.STALLED))
@@ -193,8 +196,7 @@ class Portion:
             tried, before = np.asarray(progress.steps) + np.asarray(progress.rejected), tried
             status = np.where(going, np.asarray(progress.status), status)
             status = np.where(status == stepping.REACHED, stepping.RUNNING, status)
-            seconds, spent = time.perf_counter() - began, int(np.max(tried - before))
-            budget = max(1, min(2 * budget, int(spent * SEGMENT_SECONDS / max(seconds, 1e-6))))
+            budget = next_budget(budget, int(np.max(tried - before)), time.perf_counter() - began)
             first = False
         kinds = [KINDS.get(int(s), "steps" if n >= most else "interrupted") for s, n in zip(status, tried, strict=True)]
         return [("time" if n == len(ensemble.times) else kind) for kind, n in zip(kinds, done, strict=True)], progress

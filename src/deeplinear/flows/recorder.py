@@ -1,6 +1,7 @@
 """Keeps about as many networks of a run as asked for, spread evenly along its path."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -28,20 +29,22 @@ class Recorder:
         self.progressions = progressions
         self.times: list[float] = []
         self.weights: list[list[np.ndarray]] = []
+        self.most = 2 * (keep or 0)
+        """Outputs that are held before they are thinned."""
 
-    def add(self, t: float, network: Network) -> None:
-        """One more output, later than all before."""
+    def add(self, t: float, weights: Iterable[Any]) -> None:
+        """One more output, later than all before; thins after single outputs, however many a segment brings."""
         self.times.append(float(t))
-        self.weights.append([np.array(W) for W in network.weights])
+        self.weights.append([np.array(W) for W in weights])
+        if self.keep is not None and len(self.times) > self.most:
+            self._thin()
+            self.most = 2 * max(self.keep, len(self.times))  # more modes than places: not after every output
 
     def extend(self, times: np.ndarray, networks: Network, count: int) -> None:
         """The first `count` outputs of a segment's buffer."""
         stacked = [np.asarray(W)[:count] for W in networks.weights]
         for i in range(count):
-            self.times.append(float(times[i]))
-            self.weights.append([np.array(W[i]) for W in stacked])
-        if self.keep is not None and len(self.times) > 2 * self.keep:
-            self._thin()
+            self.add(float(times[i]), (W[i] for W in stacked))
 
     def networks(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Times (T,) and the weights with a leading time axis."""

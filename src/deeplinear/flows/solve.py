@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +20,7 @@ from ..trajectory import Statistics, Trajectory
 from . import stepping
 from .algebra import layer_norms, layer_sizes, size_of
 from .automatic import Automatic
+from .checkpoint import Checkpoint
 from .compiled import is_small
 from .dopri8 import Dopri8
 from .drive import Run, interruptible
@@ -59,6 +61,8 @@ def gradient_flow(
     keep: int = 400,
     reduce: bool = True,
     threads: int | None = None,
+    checkpoint: str | Path | None = None,
+    project: bool = False,
 ) -> Trajectory:
     r"""Gradient flow $\dot W_j = -\partial L / \partial W_j$ of a deep linear network from `network` at time 0.
 
@@ -80,7 +84,11 @@ def gradient_flow(
       any diffrax solver that estimates its error, such as `diffrax.Tsit5()`: it needs `ts` and runs in one piece.
     - `adjoint`: how diffrax differentiates a traced call (below); None: `diffrax.RecursiveCheckpointAdjoint()`.
     - `progress`: True shows a live line; a function is called with a `Report` after every segment.
-    - `max_steps`: step budget. Ctrl-C ends the run and returns what is there.
+    - `max_steps`: step budget. Ctrl-C ends the run within a second and returns what is there.
+    - `checkpoint`: a file that keeps the run's state, written every few seconds and when the run stops. The same call
+      again goes on from it and gives, to the last bit, what one run without a stop gives; `max_steps` counts the steps
+      of all calls and may be raised. Of a finished run it keeps the end: the same call again returns it at once.
+      `statistics.seconds` is of the last call alone. For single runs of the own solvers.
     - `reduce`: whether to integrate the smallest problem with the same flow (`reduction.reduce`; its widths are in
       `statistics.widths`) and to make networks of the original widths from it on demand. Only for squared error without
       mask and weight decay, for single runs, and where the network is wide enough to gain.
@@ -122,6 +130,7 @@ def gradient_flow(
     times = None if ts is None else _check_times(ts)
     _check_limits(max_time, max_steps, keep, threads)
     room = _with_diffrax() if traced or not isinstance(solver, str) else None
+    problem = _check_options(problem, checkpoint, project, room is not None, batch)
     if batch is not None:
         shared = _shared_times(times, room)
         ensemble = Ensemble(_method(solver, rtol), problem, network, shared, (rtol, least), tolerance, max_steps)
@@ -133,7 +142,7 @@ def gradient_flow(
     least = float(least)
     reduction = _reduction(problem, network) if reduce and room is None else None
     if reduction is not None:
-        network, problem = reduction.network, stepping.Problem(reduction.objective, None, None)
+        network, problem = reduction.network, stepping.Problem(reduction.objective, None, None, problem.project)
     marks = landmarks(problem.objective, network)
     goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
     if times is None and max_time is None and goal is None:
@@ -147,7 +156,10 @@ def gradient_flow(
     else:
         rtol = min(rtol, finer) if times is None else rtol
         run = Run(_method(solver, rtol), problem, network, marks, (rtol, least), goal, keep if times is None else None)
-        outcome = _drive(run, times, max_time if bound is None else bound, max_steps, progress)
+        asked = {"ts": times, "rtol": rtol, "atol": atol, "tolerance": tolerance, "max_time": max_time, "keep": keep}
+        asked |= {"mask": mask, "weight_decay": weight_decay, "solver": solver, "project": project}
+        saved = None if checkpoint is None else Checkpoint(checkpoint, problem.objective, network, asked)
+        outcome = _drive(run, times, max_time if bound is None else bound, max_steps, progress, saved)
     at, stand = float(outcome.ts[-1]), standing(problem.objective, outcome.last)
     ending = judge(outcome.kind, problem, outcome.last, stand, marks, at, outcome.gradient_norm, goal, max_steps)
     if times is None or ending.kind == "saddle":
@@ -173,10 +185,15 @@ def _with_diffrax() -> Any:
     return with_diffrax
 
 
-def _drive(run: Run, times: Any, max_time: float | None, max_steps: int, progress: Any) -> Outcome:
+def _drive(
+    run: Run, times: Any, max_time: float | None, max_steps: int, progress: Any, saved: Checkpoint | None
+) -> Outcome:
     """What an own method leaves behind."""
+    if saved is not None:
+        saved.load(run)
+    save = (lambda run, last: None) if saved is None else saved.save
     with interruptible() as interrupted, as_reporter(progress) as report:
-        kind = run.follow(times, max_time, max_steps, interrupted, report)
+        kind = run.follow(times, max_time, max_steps, interrupted, report, save)
     state = run.progress
     ts, weights = run.recorder.networks()
     networks = jax.tree.unflatten(jax.tree.structure(state.network), [jnp.asarray(W) for W in weights])
@@ -265,6 +282,20 @@ def _check_limits(max_time: float | None, max_steps: int, keep: int, threads: in
         raise ValueError(f"`keep`: got {keep}; the start and the end are kept, so give at least 2")
     if threads is not None and threads < 1:
         raise ValueError(f"`threads`: got {threads}; give at least 1, or leave it out for one per processor")
+
+
+def _check_options(problem: stepping.Problem, checkpoint: Any, project: bool, elsewhere: bool, batch: Any) -> Any:
+    """The problem with its projection; `ValueError` for options where they do not apply."""
+    if checkpoint is not None and (elsewhere or batch is not None):
+        who = "an ensemble" if batch is not None else "a flow that diffrax integrates"
+        raise ValueError(f"`checkpoint`: {who} is not kept in files; leave it out, or run members one by one")
+    if not project:
+        return problem
+    if elsewhere:
+        raise ValueError("`project`: diffrax's steps are not projected; leave it out, or give one of the own solvers")
+    if problem.mask is not None or problem.weight_decay is not None:
+        raise ValueError("`project`: with a mask or weight decay the imbalances are not conserved; leave it out")
+    return stepping.Problem(problem.objective, None, None, project=True)
 
 
 def _check_times(ts: Any) -> Any:

@@ -1,8 +1,9 @@
 """Adaptive integration of a flow in bounded segments, whatever the method.
 
 A segment ends when its buffer of outputs is full, its budget of steps is spent, or a stop condition holds; the host
-then looks, reports, and calls again. Everything that distinguishes one problem from another of the same shape is an
-argument, so that one compilation serves them all.
+then looks, reports, and calls again. Where segments end changes nothing: every step and every output follows from the
+state alone. Everything that distinguishes one problem from another of the same shape is an argument, so that one
+compilation serves them all.
 """
 
 from collections.abc import Callable
@@ -16,10 +17,13 @@ from jaxtyping import Array
 from ..network import Network
 from .algebra import layer_norms, norm
 from .fields import velocity
+from .projection import imbalances, projected
 
 SHRINK, GROW = 0.1, 5.0  # bounds of the change of a step size
 SHORTEST = 1e-300  # step below which a run has stalled, whatever the time
 BUFFER = 64  # outputs held on the device before the host fetches them
+TIME_SPACING = 1 / 100  # distance of chosen outputs, as a share of the time so far; then thinned to `keep`
+MATRIX_SPACING = 1 / 250  # and as a share of the size of W
 
 RUNNING, REACHED, GOAL, STATIONARY, STALLED = range(5)
 
@@ -68,6 +72,8 @@ class Progress(NamedTuple):
     rejected: Array
     evaluations: Array
     status: Array
+    conserved: tuple[Array, ...] = ()
+    """Imbalances of the start, where outputs are projected back onto them."""
 
 
 class Limits(NamedTuple):
@@ -75,9 +81,9 @@ class Limits(NamedTuple):
 
     targets: Array
     """Times to step onto exactly, shape (`BUFFER`,), padded with infinity."""
-    longest_t: Array
-    longest_W: Array
-    """Outputs are no further apart than this, in t and in the end-to-end matrix; infinite where `targets` say when."""
+    time_unit: Array
+    matrix_size: Array
+    """Smallest time and matrix that distances of chosen outputs are shares of; infinite where `targets` say when."""
     goal: Array
     """Excess loss at which to stop; minus infinity where it does not count."""
     noise: Array
@@ -92,6 +98,8 @@ class Problem(eqx.Module):
     objective: Any
     mask: Network | None
     weight_decay: Array | None
+    project: bool = eqx.field(static=True, default=False)
+    """Whether the run goes on from the imbalances of the start at every output."""
 
     def __call__(self, network: Network) -> Network:
         return velocity(self.objective, network, self.mask, self.weight_decay)
@@ -116,9 +124,9 @@ def begin(method: Method, problem: Problem, network: Network, rtol: Any) -> Prog
     h = jnp.where(size > 0, h, probe)
     zero, start = jnp.zeros((), dtype=int), jnp.zeros_like(h)
     W = network.end_to_end
-    return Progress(
-        start, network, slope, h, memory, jnp.asarray(True), W, start, 0 * h, zero, zero, evaluations + 2, zero
-    )
+    counts = zero, zero, evaluations + 2, zero
+    conserved = imbalances(network) if problem.project else ()
+    return Progress(start, network, slope, h, memory, jnp.asarray(True), W, start, 0 * h, *counts, conserved)
 
 
 def advance(
@@ -136,11 +144,14 @@ def advance(
 
     def body(carry):
         progress, count, times, networks = carry
-        progress, accepted, on_target = _try_step(method, problem, progress, limits, count)
+        apart = _spacing(progress, limits)
+        progress, accepted, on_target = _try_step(method, problem, progress, limits, apart, count)
         W = progress.network.end_to_end
-        far_t = progress.t - progress.recorded_t >= limits.longest_t / 2
-        far_W = jnp.linalg.norm(W - progress.recorded) >= limits.longest_W / 2
+        far_t = progress.t - progress.recorded_t >= apart[0] / 2
+        far_W = jnp.linalg.norm(W - progress.recorded) >= apart[1] / 2
         record = accepted & (on_target | (progress.status != RUNNING) | far_t | far_W)
+        if problem.project:
+            progress = _on_imbalances(problem, progress, record)
         times = times.at[count].set(progress.t)
         networks = jax.tree.map(lambda all, W: all.at[count].set(W), networks, progress.network)
         progress = progress._replace(
@@ -152,11 +163,20 @@ def advance(
     return jax.lax.while_loop(unfinished, body, (progress, count, times, networks))
 
 
-def _try_step(method: Method, problem: Problem, progress: Progress, limits: Limits, count: Array):
+def _spacing(progress: Progress, limits: Limits) -> tuple[Array, Array]:
+    """How far apart outputs may be in t and in the end-to-end matrix."""
+    size = jnp.fmax(limits.matrix_size, jnp.linalg.norm(progress.recorded))
+    longest_t = TIME_SPACING * jnp.maximum(progress.recorded_t, limits.time_unit)
+    return longest_t, MATRIX_SPACING * jnp.maximum(size, 1e-300)
+
+
+def _try_step(
+    method: Method, problem: Problem, progress: Progress, limits: Limits, apart: tuple[Array, Array], count: Array
+):
     """One step: the new state, whether it was accepted, and whether it landed on the next target."""
-    chosen = jnp.isfinite(limits.longest_t)  # outputs are chosen here, not given
+    chosen = jnp.isfinite(limits.time_unit)  # outputs are chosen here, not given
     target = limits.targets[jnp.where(chosen, 0, count)]
-    h, on_target = _length(method, progress, limits, target)
+    h, on_target = _length(method, progress, apart, target)
     network, slope, error, spent = method.step(
         problem, progress.network, progress.slope, h, progress.memory, limits.rtol, limits.atol
     )
@@ -186,9 +206,19 @@ def _try_step(method: Method, problem: Problem, progress: Progress, limits: Limi
     return progress, accepted, on_target
 
 
-def _length(method: Method, progress: Progress, limits: Limits, target: Array) -> tuple[Array, Array]:
+def _on_imbalances(problem: Problem, progress: Progress, record: Array) -> Progress:
+    """The state with the imbalances of the start, where an output is due."""
+
+    def project() -> Progress:
+        network = projected(progress.network, progress.conserved)
+        return progress._replace(network=network, slope=problem(network), evaluations=progress.evaluations + 1)
+
+    return jax.lax.cond(record, project, lambda: progress)
+
+
+def _length(method: Method, progress: Progress, apart: tuple[Array, Array], target: Array) -> tuple[Array, Array]:
     """The step to try, within stability and the spacing of outputs, and whether it lands on the target."""
-    by_path = jnp.minimum(limits.longest_t, limits.longest_W / jnp.maximum(progress.speed, 1e-300))
+    by_path = jnp.minimum(apart[0], apart[1] / jnp.maximum(progress.speed, 1e-300))
     h = jnp.minimum(jnp.minimum(progress.h, method.longest(progress.memory)), by_path)
     left = target - progress.t
     on_target = 1.01 * h >= left
