@@ -11,6 +11,7 @@ that the tag still does its work.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -36,24 +37,47 @@ def is_small(network: Network) -> bool:
 
 def advance(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
     """`stepping.advance`, compiled once per method and shape in the form that suits it."""
-    if not is_small(progress.network) or _refused:
-        return _plain(method, problem, progress, limits, budget)
-    # two places, the second idle: a loop of length one would be unrolled, and round otherwise than an ensemble's
-    nothing, shared = eqx.partition(problem, jax.tree.map(lambda _: False, problem))
-    state = _beside_one_that_stays((progress, limits, budget))
-    return _first(advance_members(method, nothing, shared, *state))
+    state = method, problem, progress, limits, budget
+    return _as_suits(progress.network, lambda: _one_kernel(*state), lambda: _plain(*state))
 
 
 def advance_members(method: Method, each: Problem, shared: Problem, *state: Any):
     """`advance` of every member of an ensemble: `state` with a leading axis, see `over_members`."""
-    if is_small(state[0].network) and not _refused:
+    members = method, each, shared, *state
+    return _as_suits(state[0].network, lambda: _members_as_kernels(*members), lambda: _members_plain(*members))
+
+
+def _as_suits(network: Network, kernel: Callable, plain: Callable) -> Any:
+    """One kernel for small networks, unless XLA refuses."""
+    if is_small(network) and not _refused:
         try:
-            return _members_as_kernels(method, each, shared, *state)
+            return kernel()
         except jax.errors.JaxRuntimeError as error:
             if "not implemented" not in str(error).lower():
                 raise
             _refused.append(str(error))
-    return _members_plain(method, each, shared, *state)
+    return plain()
+
+
+def jitted(f: Callable, mixed: int = 2) -> Callable:
+    """f compiled; its first `mixed` arguments may hold what is no array, and it is compiled once for each such thing.
+
+    Does what `equinox.filter_jit` does in a tenth of its time per call, which a flow of a small network would notice.
+    """
+
+    @partial(jax.jit, static_argnums=(0, 1), **OPTIONS)
+    def compiled(structure: Any, fixed: tuple, arrays: list, *state: Any):
+        numbers = iter(arrays)
+        leaves = [next(numbers) if leaf is None else leaf for leaf in fixed]
+        return f(*jax.tree.unflatten(structure, leaves), *state)
+
+    def call(*arguments: Any):
+        leaves, structure = jax.tree.flatten(arguments[:mixed])
+        fixed = tuple(None if eqx.is_array(leaf) else leaf for leaf in leaves)
+        arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+        return compiled(structure, fixed, arrays, *arguments[mixed:])
+
+    return call
 
 
 def over_members(f: Callable) -> Callable:
@@ -63,12 +87,12 @@ def over_members(f: Callable) -> Callable:
     another, for in lockstep all would wait for the slowest at every loop; elsewhere they go side by side.
     """
 
-    @eqx.filter_jit(**OPTIONS)
-    def members(method: Method, each: Problem, shared: Problem, *state: Any):
-        one = lambda member: f(method, eqx.combine(member[0], shared), *member[1:])
-        return jax.lax.map(one, (each, *state)) if one_by_one() else jax.vmap(one)((each, *state))
+    return eqx.filter_jit(partial(_members, f), **OPTIONS)
 
-    return members
+
+def _members(f: Callable, method: Method, each: Problem, shared: Problem, *state: Any):
+    one = lambda member: f(method, eqx.combine(member[0], shared), *member[1:])
+    return jax.lax.map(one, (each, *state)) if one_by_one() else jax.vmap(one)((each, *state))
 
 
 def one_by_one() -> bool:
@@ -79,9 +103,9 @@ def one_by_one() -> bool:
 _refused: list[str] = []
 """What XLA said when it could not compile the tagged form; then it is not asked again."""
 
-begin = eqx.filter_jit(stepping.begin, **OPTIONS)
+begin = jitted(stepping.begin)
 """`stepping.begin`, compiled once per method and shape."""
-_plain = eqx.filter_jit(stepping.advance, **OPTIONS)
+_plain = jitted(stepping.advance)
 
 
 def _kernel(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
@@ -95,14 +119,12 @@ def _kernel(method: Method, problem: Problem, progress: Progress, limits: Limits
         return jax.jit(whole, inline=False)(dynamic)
 
 
-@eqx.filter_jit
-def _beside_one_that_stays(state: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.stack([x, jnp.zeros_like(x)]), state)
-
-
-@eqx.filter_jit
-def _first(state: Any) -> Any:
-    return jax.tree.map(lambda x: x[0], state)
+@jitted
+def _one_kernel(method: Method, problem: Problem, *state: Any):
+    """Two places, the second idle: a loop of length one would be unrolled, and round otherwise than an ensemble's."""
+    nothing, shared = eqx.partition(problem, jax.tree.map(lambda _: False, problem))
+    two = jax.tree.map(lambda x: jnp.stack([x, jnp.zeros_like(x)]), state)
+    return jax.tree.map(lambda x: x[0], _members(_kernel, method, nothing, shared, *two))
 
 
 _members_as_kernels = over_members(_kernel)

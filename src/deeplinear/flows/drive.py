@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..network import Network
 from . import compiled, stepping
-from .landmarks import Landmarks, standing
+from .landmarks import Landmarks, on_host, standing, survey
 from .recorder import Recorder
 
 SEGMENT_SECONDS = 0.25  # how long the host lets a segment run before it looks and reports
@@ -53,7 +53,7 @@ class Run:
         self,
         method: stepping.Method,
         problem: stepping.Problem,
-        network: Network,
+        begun: stepping.Progress,
         marks: Landmarks,
         tolerances: tuple[float, float],
         goal: float | None,
@@ -63,8 +63,8 @@ class Run:
         self.rtol, self.atol = (method.calibration * tolerance for tolerance in tolerances)
         self.goal = -np.inf if goal is None else goal + marks.tail
         self.recorder = Recorder(keep, marks.progressions)
-        self.progress = compiled.begin(method, problem, network, np.asarray(self.rtol))
-        self.time_unit = float(self.progress.h)
+        self.progress, self.time_unit = begun, float(begun.h)
+        self.buffer = stepping.buffer_of(W.shape for W in begun.network.weights)
 
     @property
     def tried(self) -> int:
@@ -87,7 +87,10 @@ class Run:
         budget = first_budget(self.progress.network)
         if not self.recorder.times and (times is None or times[0] == 0):
             self.recorder.add(0.0, self.progress.network.weights)
-        with beside(interrupted) as call:
+        known = self.method, type(self.problem.objective), self.progress.network.widths
+        # a kernel that is compiled already is done before anyone could wait for it
+        inline = compiled.is_small(self.progress.network) and known in _compiled
+        with nullcontext(where_it_is) if inline else beside(interrupted) as call:
             while True:
                 kind = self._ending(times, max_steps, interrupted)
                 if kind is not None:
@@ -102,6 +105,7 @@ class Run:
                 report(self._report)
                 save(self, False)
                 budget = next_budget(budget, self.tried - before, time.perf_counter() - began)
+                _compiled.add(known)
         save(self, True)
         return self._stop(kind)
 
@@ -132,10 +136,10 @@ class Run:
         return kind
 
     def _limits(self, times: np.ndarray | None, max_time: float | None) -> stepping.Limits:
-        targets = np.full(stepping.BUFFER, np.inf)
+        targets = np.full(self.buffer, np.inf)
         if times is not None:
             done = len(self.recorder.times)
-            chunk = times[done : done + stepping.BUFFER]
+            chunk = times[done : done + self.buffer]
             targets[: len(chunk)] = chunk
             scales = np.inf, np.inf, -np.inf
         else:
@@ -150,6 +154,19 @@ class Run:
         excess = None if stand.excess is None else float(stand.excess)
         learned = self.marks.learned(np.asarray(stand.W))
         return Report(float(self.progress.t), float(stand.loss), excess, learned, int(self.progress.steps))
+
+
+def begin(
+    method: stepping.Method, problem: stepping.Problem, network: Network, rtol: float
+) -> tuple[Landmarks, stepping.Progress]:
+    """The landmarks of a problem and the state before the first step, in one compiled call."""
+    surveyed, begun = _begin(method, problem, network, np.asarray(method.calibration * rtol))
+    return on_host(surveyed), begun
+
+
+@compiled.jitted
+def _begin(method: stepping.Method, problem: stepping.Problem, network: Network, rtol: Any):
+    return survey(problem.objective, network), stepping.begin(method, problem, network, rtol)
 
 
 @contextmanager
@@ -198,6 +215,15 @@ def beside(interrupted: threading.Event) -> Iterator[Callable[[Callable[[], T]],
         yield call
     finally:
         pool.shutdown(wait=False)
+
+
+_compiled: set = set()
+"""Methods, kinds of objective and widths whose segments have run in this process."""
+
+
+def where_it_is(f: Callable[[], T]) -> T:
+    """f in this thread."""
+    return f()
 
 
 def where_it_was(f: Callable[..., T]) -> Callable[..., T]:

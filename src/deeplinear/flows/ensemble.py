@@ -101,7 +101,8 @@ class Ensemble:
         each, self.shared = eqx.partition(problem, apart)
         self.each = jax.tree.map(np.asarray, each)
         self.members = self.atol.size
-        size = sum(W[0].size for W in self.network.weights) * 8 * stepping.BUFFER
+        self.buffer = stepping.buffer_of(W.shape[1:] for W in self.network.weights)
+        size = sum(W[0].size for W in self.network.weights) * 8 * self.buffer
         most = BUFFER_BYTES[0 if compiled.one_by_one() else 1] // size
         self.places = max(1, min(PLACES if compiled.one_by_one() else self.members, most))
 
@@ -203,7 +204,7 @@ class Portion:
 
     def _limits(self, done: np.ndarray) -> stepping.Limits:
         times = self.ensemble.times
-        ahead = done[:, None] + np.arange(stepping.BUFFER)
+        ahead = done[:, None] + np.arange(self.ensemble.buffer)
         targets = np.where(ahead < len(times), times[np.minimum(ahead, len(times) - 1)], np.inf)
         same = lambda number: np.full(len(done), number)
         limits: list[Any] = [targets, *map(same, (np.inf, np.inf, -np.inf, 0.0, self.ensemble.rtol))]
@@ -212,10 +213,11 @@ class Portion:
 
     def _record(self, done: np.ndarray, counts: Any, when: Any, networks: Network) -> np.ndarray:
         """Copies new outputs to their places; how many each member has then."""
-        ahead = done[:, None] + np.arange(stepping.BUFFER)
-        times = np.append(self.ensemble.times, np.full(stepping.BUFFER, np.nan))
+        places = np.arange(self.ensemble.buffer)
+        ahead = done[:, None] + places
+        times = np.append(self.ensemble.times, np.full(len(places), np.nan))
         # a run that stalls leaves an output where it did, too
-        new = (np.arange(stepping.BUFFER) < np.asarray(counts)[:, None]) & (np.asarray(when) == times[ahead])
+        new = (places < np.asarray(counts)[:, None]) & (np.asarray(when) == times[ahead])
         member, place = np.nonzero(new[: self.members])
         for output, W in zip(self.outputs, networks.weights, strict=True):
             output[member, ahead[member, place]] = np.asarray(W)[member, place]

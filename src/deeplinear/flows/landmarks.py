@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from ..network import Network
 from ..objectives import SquaredError
-from .compiled import OPTIONS
+from .compiled import jitted
 from .fields import gradient_of
 
 FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to the zero map's
@@ -107,5 +107,5 @@ def stand_of(objective: Any, network: Network) -> Standing:
     return Standing(W, objective(W), excess)
 
 
-standing = eqx.filter_jit(stand_of, **OPTIONS)
+standing = jitted(stand_of, 1)
 """`stand_of`, compiled once per shape."""

@@ -35,7 +35,7 @@ class Recorder:
     def add(self, t: float, weights: Iterable[Any]) -> None:
         """One more output, later than all before; thins after single outputs, however many a segment brings."""
         self.times.append(float(t))
-        self.weights.append([np.array(W) for W in weights])
+        self.weights.append([np.asarray(W) for W in weights])
         if self.keep is not None and len(self.times) > self.most:
             self._thin()
             self.most = 2 * max(self.keep, len(self.times))  # more modes than places: not after every output
@@ -43,8 +43,8 @@ class Recorder:
     def extend(self, times: np.ndarray, networks: Network, count: int) -> None:
         """The first `count` outputs of a segment's buffer."""
         stacked = [np.asarray(W)[:count] for W in networks.weights]
-        for i in range(count):
-            self.add(float(times[i]), (W[i] for W in stacked))
+        for t, *weights in zip(times[:count].tolist(), *stacked, strict=True):
+            self.add(t, weights)
 
     def networks(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Times (T,) and the weights with a leading time axis."""
@@ -57,7 +57,7 @@ class Recorder:
         modes = np.zeros((len(matrices), 0)) if self.progressions is None else self.progressions(matrices)
         chosen = spread_evenly(np.array(self.times), matrices, modes, self.keep or len(matrices))
         self.times = [self.times[i] for i in chosen]
-        self.weights = [self.weights[i] for i in chosen]
+        self.weights = [[np.array(W) for W in self.weights[i]] for i in chosen]  # copies: lets go of whole segments
 
 
 def spread_evenly(times: np.ndarray, matrices: np.ndarray, modes: np.ndarray, keep: int) -> np.ndarray:

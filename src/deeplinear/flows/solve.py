@@ -23,7 +23,7 @@ from .automatic import Automatic
 from .checkpoint import Checkpoint
 from .compiled import is_small
 from .dopri8 import Dopri8
-from .drive import Run, interruptible
+from .drive import Run, begin, interruptible
 from .endings import Outcome, explained, judge
 from .ensemble import Ensemble, batch_of, spread
 from .horizon import latest
@@ -143,7 +143,8 @@ def gradient_flow(
     reduction = _reduction(problem, network) if reduce and room is None else None
     if reduction is not None:
         network, problem = reduction.network, stepping.Problem(reduction.objective, None, None, problem.project)
-    marks = landmarks(problem.objective, network)
+    method = None if room else _method(solver, rtol)
+    marks, begun = begin(method, problem, network, rtol) if method else (landmarks(problem.objective, network), None)
     goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
     if times is None and max_time is None and goal is None:
         raise ValueError(
@@ -155,7 +156,7 @@ def gradient_flow(
         outcome = room.follow(problem, network, times, rtol, least, solver, max_steps)
     else:
         rtol = min(rtol, finer) if times is None else rtol
-        run = Run(_method(solver, rtol), problem, network, marks, (rtol, least), goal, keep if times is None else None)
+        run = Run(method, problem, begun, marks, (rtol, least), goal, keep if times is None else None)
         asked = {"ts": times, "rtol": rtol, "atol": atol, "tolerance": tolerance, "max_time": max_time, "keep": keep}
         asked |= {"mask": mask, "weight_decay": weight_decay, "solver": solver, "project": project}
         saved = None if checkpoint is None else Checkpoint(checkpoint, problem.objective, network, asked)
@@ -196,7 +197,7 @@ def _drive(
         kind = run.follow(times, max_time, max_steps, interrupted, report, save)
     state = run.progress
     ts, weights = run.recorder.networks()
-    networks = jax.tree.unflatten(jax.tree.structure(state.network), [jnp.asarray(W) for W in weights])
+    networks = jax.tree.unflatten(jax.tree.structure(state.network), jax.device_put(weights))
     counts = int(state.steps), int(state.evaluations), int(state.rejected), run.method.name
     return Outcome(kind, ts, networks, state.network, float(size_of(state.slope)), counts)
 

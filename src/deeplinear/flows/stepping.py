@@ -6,7 +6,8 @@ state alone. Everything that distinguishes one problem from another of the same 
 compilation serves them all.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -21,7 +22,7 @@ from .projection import imbalances, projected
 
 SHRINK, GROW = 0.1, 5.0  # bounds of the change of a step size
 SHORTEST = 1e-300  # step below which a run has stalled, whatever the time
-BUFFER = 64  # outputs held on the device before the host fetches them
+BUFFER, BUFFER_BYTES = 128, 2**24  # outputs held on the device before the host fetches them, and what they may take
 TIME_SPACING = 1 / 100  # distance of chosen outputs, as a share of the time so far; then thinned to `keep`
 MATRIX_SPACING = 1 / 250  # and as a share of the size of W
 
@@ -80,7 +81,7 @@ class Limits(NamedTuple):
     """When to record and when to stop; arrays, so that changing them compiles nothing."""
 
     targets: Array
-    """Times to step onto exactly, shape (`BUFFER`,), padded with infinity."""
+    """Times to step onto exactly, shape (buffer,), padded with infinity."""
     time_unit: Array
     matrix_size: Array
     """Smallest time and matrix that distances of chosen outputs are shares of; infinite where `targets` say when."""
@@ -109,6 +110,11 @@ class Problem(eqx.Module):
         return getattr(self.objective, "excess", self.objective)(W)
 
 
+def buffer_of(shapes: Iterable[tuple[int, ...]]) -> int:
+    """Outputs that a segment holds of a network with layers of these shapes."""
+    return max(1, min(BUFFER, BUFFER_BYTES // (8 * sum(map(math.prod, shapes)))))
+
+
 def begin(method: Method, problem: Problem, network: Network, rtol: Any) -> Progress:
     """The state before the first step, whose size follows from the first two derivatives.
 
@@ -132,15 +138,16 @@ def begin(method: Method, problem: Problem, network: Network, rtol: Any) -> Prog
 def advance(
     method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Array
 ) -> tuple[Progress, Array, Array, Network]:
-    """One segment: the new state, the number of outputs, their times (`BUFFER`,) and networks (`BUFFER`, ...)."""
+    """One segment: the new state, the number of outputs, their times (buffer,) and networks (buffer, ...)."""
     count = jnp.zeros((), dtype=int)
-    times = jnp.zeros((BUFFER,), dtype=progress.t.dtype)
-    networks = jax.tree.map(lambda W: jnp.zeros((BUFFER, *W.shape), dtype=W.dtype), progress.network)
+    buffer = limits.targets.shape[0]
+    times = jnp.zeros((buffer,), dtype=progress.t.dtype)
+    networks = jax.tree.map(lambda W: jnp.zeros((buffer, *W.shape), dtype=W.dtype), progress.network)
     first = progress.steps + progress.rejected
 
     def unfinished(carry):
         progress, count, _, _ = carry
-        return (progress.status == RUNNING) & (count < BUFFER) & (progress.steps + progress.rejected - first < budget)
+        return (progress.status == RUNNING) & (count < buffer) & (progress.steps + progress.rejected - first < budget)
 
     def body(carry):
         progress, count, times, networks = carry
