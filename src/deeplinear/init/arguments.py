@@ -48,9 +48,7 @@ def check_product(product: Any, widths: tuple[int, ...]) -> Array:
     """An end-to-end matrix that these widths allow; its numbers are not looked at where JAX traces them."""
     product = jnp.asarray(product, dtype=float)
     if product.shape != (widths[-1], widths[0]):
-        raise ValueError(
-            f"`product`: has shape {product.shape}; for these widths it must be {(widths[-1], widths[0])}"
-        )
+        raise ValueError(f"`product`: has shape {product.shape}; for these widths it must be {(widths[-1], widths[0])}")
     if isinstance(product, Tracer):
         return product
     if not jnp.isfinite(product).all():

@@ -19,7 +19,7 @@ from .level import FAR, Layers, on_level, size_of, stretched
 
 SIGN = 1e-13  # eigenvalues of C_l below this part of the weights' squares count as zero
 SPREAD = 3.0  # condition number of the random change of hidden bases that a solution is searched from
-ATTEMPTS = 60  # random starts of the search in networks of three or more layers
+ATTEMPTS = 100  # random starts of the search in networks of three or more layers
 
 
 def lambda_balanced(key: Key, widths: Sequence[int], lam: Any, scale: Any) -> Network:
@@ -68,8 +68,9 @@ def from_imbalance(key: Key, product: Any, imbalances: Sequence[Any], widths: Se
     and a network is always found: `fibre.aligned_pair` is one in closed form, random changes of basis carried back to
     the given $C$ (`level.on_level`) make it random. If all hidden widths equal the rank of `product`, every set of
     $C_l$ can be had, and is found. In other networks of three or more layers the conditions do not suffice and the
-    search is a search, from 60 random networks with the given product: `ValueError` then reports the closest that it
-    came, which is no proof that there is none.
+    search is a search, from 100 random networks with the given product: `ValueError` then reports the closest that it
+    came, which is no proof that there is none. Hardest are $C_l$ many orders below the product, as of a small random
+    start; a flow from that start, which conserves them, then leads to networks that have them.
 
     Errors of the product and of every $C_l$, relative to the size of the weights (its powers h and 2), are at most
     1e-12, checked before the network is returned, and 1e-15 to 1e-14 as a rule. Runs in numpy: not under `jit`.
@@ -113,26 +114,38 @@ def _search(
     size: float,
 ) -> tuple[Layers, float]:
     """The network found, or the closest, and its relative distance from the given conserved quantities."""
+    if len(imbalances) > 1:
+        return _search_deep(rng, product, imbalances, spectra, widths, size)
+    (W1, W2), E = aligned_pair(rng, product, *spectra[0])
+    moved, _ = on_level(stretched(rng, [W1, W2], SPREAD), [E.T @ imbalances[0] @ E], size)
+    found = [[E @ V1, V2 @ E.T] for V1, V2 in (moved, [W1, W2])]
+    distances = [_distance(weights, product, imbalances, size) for weights in found]
+    chosen = 0 if distances[0] <= FAR else 1  # a change of basis that did not lead back leaves the closed form
+    return found[chosen], distances[chosen]
+
+
+def _search_deep(
+    rng: np.random.Generator,
+    product: np.ndarray,
+    imbalances: list[np.ndarray],
+    spectra: list[tuple[np.ndarray, np.ndarray]],
+    widths: tuple[int, ...],
+    size: float,
+) -> tuple[Layers, float]:
+    """`_search` in three or more layers, from random networks with the product."""
     best, closest = [], np.inf
-    if len(imbalances) == 1:
-        aligned, E = aligned_pair(rng, product, *spectra[0])
-        moved, _ = on_level(stretched(rng, aligned, SPREAD), [E.T @ imbalances[0] @ E], size)
-        for W1, W2 in (moved, aligned):  # a change of basis that did not lead back leaves the closed form
-            distance = _distance([E @ W1, W2 @ E.T], product, imbalances, size)
-            if distance <= FAR:
-                return [E @ W1, W2 @ E.T], distance
-            closest = min(closest, distance)
-        return best, closest
     U, s, Vt = np.linalg.svd(product, full_matrices=False)
     rank = min(int(np.sum(s > SIGN * size ** len(widths[1:]))), *widths)
+    wide = max(np.abs(c).max() for c, _ in spectra) ** 0.5  # what the product does not need may be far smaller
     least = [max(rank, int(np.sum(c != 0))) for c, _ in spectra]
     for attempt in range(ATTEMPTS):
         # first as few hidden directions as possible (unused ones make the equations singular), then all, then some
-        used = [(low, d, int(rng.integers(low, d + 1)))[min(attempt % 4, 2)] for low, d in zip(least, widths[1:-1], strict=True)]
+        choices = [(low, d, int(rng.integers(low, d + 1))) for low, d in zip(least, widths[1:-1], strict=True)]
+        used = [choice[min(attempt % 4, 2)] for choice in choices]
         frames = [_range_and_more(rng, c, E, m) for (c, E), m in zip(spectra, used, strict=True)]
-        chain = random_chain(rng, (U, s, Vt.T), rank, used, size, full=attempt < 4)
+        chain = random_chain(rng, (U, s, Vt.T), rank, used, (wide, size)[attempt % 2], full=attempt % 6 < 4)
         targets = [F.T @ C @ F for F, C in zip(frames, imbalances, strict=True)]
-        chain, _ = on_level(stretched(rng, chain, SPREAD), targets, size)
+        chain, _ = on_level(stretched(rng, chain, SPREAD if attempt % 3 else 1.0), targets, size)
         outer = [np.eye(widths[0]), *frames, np.eye(widths[-1])]
         weights = [above @ W @ below.T for below, W, above in zip(outer, chain, outer[1:], strict=False)]
         distance = _distance(weights, product, imbalances, size)
@@ -189,7 +202,9 @@ def _checked(
     given = [np.asarray(C, dtype=float) for C in imbalances]
     if widths is None:
         if any(C.ndim != 2 for C in given):
-            raise ValueError("`widths`: numbers in `imbalances` do not tell the hidden widths; give (d_x, d_1, ..., d_y)")
+            raise ValueError(
+                "`widths`: numbers in `imbalances` do not tell the hidden widths; give (d_x, d_1, ..., d_y)"
+            )
         widths = (product.shape[1], *(C.shape[0] for C in given), product.shape[0])
     widths = check_widths(widths)
     if len(given) != len(widths) - 2:
@@ -224,8 +239,8 @@ def _feasible(lam: Any, widths: tuple[int, ...]) -> Array:
     ):
         if wrong:
             raise ValueError(
-                f"`lam`: {lam} is {sign} 0, which the hidden width {d_1} forbids with {room} {side}: {layer} would need "
-                f"rank {d_1}; take a hidden width of at most {room}, or lam = 0, which any widths allow"
+                f"`lam`: {lam} is {sign} 0, which the hidden width {d_1} forbids with {room} {side}: {layer} would "
+                f"need rank {d_1}; take a hidden width of at most {room}, or lam = 0, which any widths allow"
             )
     return jnp.asarray(lam, dtype=float)
 

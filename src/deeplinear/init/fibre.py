@@ -1,6 +1,9 @@
 """Networks with a given end-to-end matrix, from which the search for given conserved quantities starts."""
 
+from itertools import pairwise
+
 import numpy as np
+import scipy.linalg
 
 from .level import Layers
 
@@ -8,7 +11,7 @@ from .level import Layers
 def aligned_pair(
     rng: np.random.Generator, product: np.ndarray, c: np.ndarray, E: np.ndarray
 ) -> tuple[Layers, np.ndarray]:
-    r"""Two layers with a given product whose $W_2^T W_2 - W_1 W_1^T$ is diagonal: the closed form, and its hidden frame.
+    r"""Two layers with a given product whose $W_2^T W_2 - W_1 W_1^T$ is diagonal, in closed form, and the hidden frame.
 
     `c`, `E` are eigenvalues (zero exactly or clearly not) and eigenvectors of the wanted C, with at most d_y of them
     positive and d_x negative, and `product` = U diag(s) V^T has rank at most len(c). Returned are $(W_1, W_2)$ in the
@@ -24,7 +27,7 @@ def aligned_pair(
     U, s, Vt = np.linalg.svd(product)
     rank = min(int(np.sum(s > 4 * max(d_x, d_y) * np.finfo(float).eps * max(s[0], 1e-300))), len(c))
     E = _rotated(rng, c, E)
-    order = rng.permutation(len(c))
+    order = [int(i) for i in rng.permutation(len(c))]
     plus, minus = [i for i in order if c[i] > 0], [i for i in order if c[i] < 0]
     # eigenvalues for which no direction free of the product is left sit on its modes
     first, second = max(0, len(plus) + rank - d_y), max(0, len(minus) + rank - d_x)
@@ -35,7 +38,7 @@ def aligned_pair(
     on_modes += [[i] for i in rest[: rank - len(on_modes)]]
     W1, W2 = np.zeros((len(c), d_x)), np.zeros((d_y, len(c)))
     for k, hosts in zip(rng.permutation(rank), on_modes, strict=True):
-        for i, into, out in _coefficients(c, hosts, s[k]):
+        for i, into, out in _coefficients(c, hosts, float(s[k])):
             W1[i], W2[:, i] = into * Vt[k], out * U[:, k]
     free_out = U[:, rank:] @ random_orthogonal(rng, d_y - rank)
     free_in = Vt[rank:].T @ random_orthogonal(rng, d_x - rank)
@@ -64,16 +67,15 @@ def random_chain(
     U, s, V = modes
     depth, z = len(hidden) + 1, s[:rank] ** (1 / (len(hidden) + 1))
     outside = [V.shape[0] - rank, *(d - rank for d in hidden), U.shape[0] - rank]
-    beside = [size * rng.standard_normal((above, below)) for below, above in zip(outside, outside[1:], strict=False)]
+    beside = [size * rng.standard_normal((above, below)) for below, above in pairwise(outside)]
     if not full:
         beside = [Z @ _random_projector(rng, Z.shape[1]) for Z in beside]
-    reached, cut = np.eye(outside[0]), int(rng.integers(1, depth)) if depth > 1 else 0
+    reached, cut = np.eye(outside[0]), int(rng.integers(0, depth))
     for Z in beside[:cut]:
         reached = Z @ reached
     if reached.size:
         beside[cut] = beside[cut] - beside[cut] @ reached @ np.linalg.pinv(reached, rcond=1e-10)
-    inner = [np.diag(z) for _ in range(depth)]
-    layers = [np.block([[D, np.zeros((rank, Z.shape[1]))], [np.zeros((Z.shape[0], rank)), Z]]) for D, Z in zip(inner, beside, strict=True)]
+    layers = [scipy.linalg.block_diag(np.diag(z), Z) for Z in beside]
     complement = lambda F: np.linalg.svd(F)[0][:, rank:]
     first = np.hstack([V[:, :rank], complement(V[:, :rank])])
     last = np.hstack([U[:, :rank], complement(U[:, :rank])])

@@ -10,6 +10,9 @@ X_{l-1}\|^2$: positive definite unless some symmetric change leaves the weights 
 has a direction that brings C nearer.
 """
 
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 import scipy.sparse.linalg
 
@@ -20,13 +23,16 @@ STEPS = 100
 LARGEST = 1.0  # norm of one change of basis X: beyond it the first order says nothing
 SMALLEST = 1e-6  # a fraction of Newton's step that brings C no nearer ends the search
 GAIN = 0.5  # a distance that NEAR steps do not halve near the end has met rounding
-SYSTEM = 1e-10  # relative residual of the linear systems
+SLOW = 0.999  # a step that leaves this much of the distance is the last: the way ends at a boundary
+SYSTEM = (1e-2, 1e-10)  # relative residual of the linear systems: far from the solution, and the finest
+SWEEPS = 500  # of conjugate gradients; a nearly singular system is not worth more
 
 
 def size_of(product: np.ndarray, imbalances: Layers) -> float:
     """Size of weights with this product and these C_l: the largest of |product|^{1/h} and |C_l|^{1/2}."""
     depth = len(imbalances) + 1
-    return max(np.linalg.norm(product, 2) ** (1 / depth), *(np.linalg.norm(C, 2) ** 0.5 for C in imbalances))
+    sizes = [np.linalg.norm(product, 2) ** (1 / depth), *(np.linalg.norm(C, 2) ** 0.5 for C in imbalances)]
+    return float(max(sizes))
 
 
 def on_level(weights: Layers, targets: Layers, size: float) -> tuple[Layers, float]:
@@ -34,10 +40,12 @@ def on_level(weights: Layers, targets: Layers, size: float) -> tuple[Layers, flo
     residuals = _residuals(weights, targets)
     distance = _norm(residuals)
     for _ in range(STEPS):
-        if distance <= NEAR * size**2:
+        if distance <= NEAR * size**2 or not any(W.any() for W in weights):
             break
-        X = _newton_direction(weights, residuals)
+        X = _newton_direction(weights, residuals, max(SYSTEM[1], min(SYSTEM[0], distance / size**2)))
         fraction = min(1.0, LARGEST / max(_norm(X), 1e-300))
+        if not np.isfinite(_norm(X)):  # K is singular along the residual: no change of basis brings C nearer
+            break
         while True:
             moved = _changed(weights, [fraction * Xl for Xl in X])
             left = _residuals(moved, targets)
@@ -46,7 +54,7 @@ def on_level(weights: Layers, targets: Layers, size: float) -> tuple[Layers, flo
             fraction /= 2
         if not _norm(left) < distance:
             break
-        stuck = distance <= FAR * size**2 and _norm(left) > GAIN * distance
+        stuck = _norm(left) > (GAIN if distance <= FAR * size**2 else SLOW) * distance
         weights, residuals, distance = moved, left, _norm(left)
         if stuck:
             break
@@ -77,15 +85,15 @@ def _changed(weights: Layers, X: Layers) -> Layers:
     return [G @ W @ H for G, W, H in zip(forth, weights, back, strict=True)]
 
 
-def _newton_direction(weights: Layers, residuals: Layers) -> Layers:
+def _newton_direction(weights: Layers, residuals: Layers, rtol: float) -> Layers:
     """X with K X = residuals, by conjugate gradients; the diagonal blocks of K, inverted exactly, precondition."""
     sizes = [len(R) for R in residuals]
     ends = np.cumsum([d * d for d in sizes])
     split = lambda x: [part.reshape(d, d) for part, d in zip(np.split(x, ends[:-1]), sizes, strict=True)]
     join = lambda X: np.concatenate([((Xl + Xl.T) / 2).ravel() for Xl in X])
-    sums = [V.T @ V + W @ W.T for W, V in zip(weights, weights[1:], strict=False)]
+    sums = [V.T @ V + W @ W.T for W, V in pairwise(weights)]
     spectra = [np.linalg.eigh(S) for S in sums]
-    floors = [1e-14 * max(s[-1], 1e-300) for s, _ in spectra]
+    floor = 1e-14 * max(s.max(initial=0.0) for s, _ in spectra)
 
     def apply(x):
         X = [None, *split(x), None]
@@ -101,16 +109,18 @@ def _newton_direction(weights: Layers, residuals: Layers) -> Layers:
 
     def precondition(x):
         image = []
-        for R, (s, Q), floor in zip(split(x), spectra, floors, strict=True):
+        for R, (s, Q) in zip(split(x), spectra, strict=True):
             image.append(Q @ (Q.T @ R @ Q / np.maximum(s[:, None] + s[None, :], floor)) @ Q.T)
         return join(image)
 
     shape = (ends[-1], ends[-1])
-    operator = scipy.sparse.linalg.LinearOperator(shape, matvec=apply, dtype=float)
-    inverse = scipy.sparse.linalg.LinearOperator(shape, matvec=precondition, dtype=float)
-    x, _ = scipy.sparse.linalg.cg(operator, join(residuals), rtol=SYSTEM, maxiter=int(2 * ends[-1]), M=inverse)
+    linear: Any = scipy.sparse.linalg.LinearOperator  # its annotations hide the arguments that it takes
+    operator = linear(shape, matvec=apply, dtype=float)
+    inverse = linear(shape, matvec=precondition, dtype=float)
+    with np.errstate(all="ignore"):
+        x, _ = scipy.sparse.linalg.cg(operator, join(residuals), rtol=rtol, maxiter=SWEEPS, M=inverse)
     return split(x)
 
 
 def _norm(X: Layers) -> float:
-    return float(np.sqrt(sum(np.sum(Xl**2) for Xl in X)))
+    return float(np.linalg.norm([np.linalg.norm(Xl) for Xl in X]))

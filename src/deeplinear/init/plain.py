@@ -107,8 +107,8 @@ def from_product(key: Key, widths: Sequence[int], product: Any, condition: float
     $W_l = G_l W^b_l G_{l-1}^{-1}$ with $W^b$ = `balanced(product=product)`, $G_0 = G_h = I$ and $G_l = P_l \,
     \mathrm{diag}(g) \, Q_l^T$ in every hidden layer, $P_l, Q_l$ Haar and the logarithm of every $g_i$ uniform over an
     interval of length ln(condition): no change of basis is worse conditioned than `condition`. `condition=1` rotates
-    only, and the network stays balanced. Every layer has the rank of `product`; where all hidden widths equal that rank,
-    every network with this product is such a change of basis.
+    only, and the network stays balanced. Every layer has the rank of `product`; where all hidden widths equal that
+    rank, every network with this product is such a change of basis.
 
     `condition` is at least 1; the product is exact up to rounding times `condition`. Works under `jax.jit` and
     `jax.vmap`. Raises `ValueError` for a `product` of another shape or of a rank above a hidden width.
