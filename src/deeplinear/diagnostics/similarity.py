@@ -21,8 +21,8 @@ def rsm_input(X: Any, layer: int = 1) -> Callable[[Network], Similarity]:
     r"""Similarity of the representations that inputs evoke: $H H^T$, $H = X W_{1:l}^T$ with l = `layer`.
 
     X holds samples in rows (n, d_x); the result is (n, n). `layer` runs from 1 to the depth h, where it is the
-    similarity of predictions. Papers, with samples in columns, write $X^T W_1^T W_1 X$. Raises `ValueError` for an X that is not
-    finite samples, and where the network has no such layer.
+    similarity of predictions. Papers, with samples in columns, write $X^T W_1^T W_1 X$. Raises `ValueError` for an X
+    that is not rows of samples, and where the network has no such layer.
 
     >>> rsm_input([[1.0], [2.0]])(Network([[[3.0]], [[1.0]]])).tolist()
     [[9.0, 18.0], [18.0, 36.0]]
@@ -43,7 +43,7 @@ def rsm_output(Y: Any, layer: int = 1, rtol: float | None = None) -> Callable[[N
     factor, $(W_2 W_2^T)^+ = (W_2^+)^T W_2^+$, whose small singular values are known to twice as many digits.
 
     Singular values up to `rtol` times the largest count as zero (None: 10 eps max(d_y, d_l)); the result jumps when
-    one of them passes. Raises `ValueError` for a Y that is not finite samples, and where the network has no such
+    one of them passes. Raises `ValueError` for a Y that is not rows of samples, and where the network has no such
     hidden layer.
 
     >>> rsm_output([[1.0], [2.0]])(Network([[[3.0]], [[0.5]]])).tolist()

@@ -19,6 +19,7 @@ from .level import FAR, Layers, on_level, size_of, stretched
 
 SIGN = 1e-13  # eigenvalues of C_l below this part of the weights' squares count as zero
 SPREAD = 3.0  # condition number of the random change of hidden bases that a solution is searched from
+TURNS = 5  # random hidden bases of two layers that are tried
 ATTEMPTS = 100  # random starts of the search in networks of three or more layers
 
 
@@ -117,11 +118,14 @@ def _search(
     if len(imbalances) > 1:
         return _search_deep(rng, product, imbalances, spectra, widths, size)
     (W1, W2), E = aligned_pair(rng, product, *spectra[0])
-    moved, _ = on_level(stretched(rng, [W1, W2], SPREAD), [E.T @ imbalances[0] @ E], size)
-    found = [[E @ V1, V2 @ E.T] for V1, V2 in (moved, [W1, W2])]
-    distances = [_distance(weights, product, imbalances, size) for weights in found]
-    chosen = 0 if distances[0] <= FAR else 1  # a change of basis that did not lead back leaves the closed form
-    return found[chosen], distances[chosen]
+    best, closest = [E @ W1, W2 @ E.T], _distance([E @ W1, W2 @ E.T], product, imbalances, size)
+    for _ in range(TURNS):  # the closed form is left where no other hidden basis leads back to C
+        O = random_orthogonal(rng, len(W1))
+        (V1, V2), _ = on_level(stretched(rng, [O @ W1, W2 @ O.T], SPREAD), [E.T @ imbalances[0] @ E], size)
+        distance = _distance([E @ V1, V2 @ E.T], product, imbalances, size)
+        if distance <= FAR:
+            return [E @ V1, V2 @ E.T], distance
+    return best, closest
 
 
 def _search_deep(
@@ -247,4 +251,4 @@ def _feasible(lam: Any, widths: tuple[int, ...]) -> Array:
 
 def _root(x: Array) -> Array:
     """Square root with derivative 0, not infinity, at 0: padded singular values stay where they are."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
+    return jnp.where(x == 0, 0.0, jnp.sqrt(jnp.where(x == 0, 1.0, x)))

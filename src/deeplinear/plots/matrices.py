@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from .style import TEXT, canvas, ink, numbers, variable
 
 MOST_NUMBERS = 12  # more rows than this leave no room for a number on each
-MAPS = ("PuOr_r", "gray")  # signed values, zero white, and values of one sign: both survive a black-and-white print
+MAPS = ("PuOr_r", "Oranges")  # of values of both signs and of one; the same orange is the same thing
 
 
 def similarity(data: xr.Dataset, ax: Axes | None = None, name: str = "rsm_input", time: float | None = None) -> Axes:
     """Draw a square matrix that changes over time, at the recorded time nearest to `time` (None: the last).
 
     Assumes the variable `name` (time, a, b) with as many a as b, such as `diagnostics.rsm_input` or a kernel gives. The
-    colours span the values drawn; where some are negative, zero is white. Raises ValueError where the variable is missing, is not square, or has no finite value at
-    that time.
+    colours span the values drawn; white is zero. Raises ValueError where the variable is missing, is not square, or has
+    no finite value at that time.
 
     >>> import xarray as xr
     >>> values = [[[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.5], [0.5, 1.0]]]
@@ -52,7 +52,7 @@ def similarity(data: xr.Dataset, ax: Axes | None = None, name: str = "rsm_input"
         step = -(-len(listed) // MOST_NUMBERS)
         axis.set_ticks(range(0, len(listed), step), [str(n) for n in listed[::step]])
         axis.set_label_text(dim.replace("_", " "), fontsize=TEXT, color=ink())
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.9)
+    bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.04, 0.0, 0.05, 1.0)))  # as high as the square
     bar.ax.tick_params(labelsize=TEXT, labelcolor=ink(), color=ink())
     bar.outline.set(edgecolor=ink(), alpha=0.5, linewidth=0.8)
     return ax
