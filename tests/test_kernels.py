@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplinear import Network, SquaredError, Trajectory, diagnostics, gradient_flow, init, measure
-from deeplinear.diagnostics import TangentKernel, ntk
+from deeplinear import Network, SquaredError, diagnostics, gradient_flow, init, measure
+from deeplinear.diagnostics import TangentKernel, ntk, tangent
 
 EPS = np.finfo(float).eps
 sides = st.integers(1, 4)
@@ -90,7 +90,7 @@ def test_small_distances_keep_their_digits(widths):
         # the same difference with weights exact in the sense of 80 bits, where numpy has them
         exact = exact_kernel(moved) - exact_kernel(network)
         true = float(np.sqrt(np.sum(exact**2)))
-        assert abs(float(ntk(moved).distance(ntk(network))) - true) < 1e3 * EPS / size * true
+        assert abs(float(ntk(moved).distance(ntk(network))) - true) < 20 * EPS / size * true
     assert float(ntk(network).distance(ntk(network))) == 0.0
 
 
@@ -98,10 +98,8 @@ def exact_kernel(network):
     weights = [np.asarray(W).astype(np.longdouble) for W in network.weights]
     kernel = 0
     for l in range(len(weights)):
-        above, below = (
-            np.eye(weights[-1].shape[0]).astype(np.longdouble),
-            np.eye(weights[0].shape[1]).astype(np.longdouble),
-        )
+        above = np.eye(len(weights[-1]), dtype=np.longdouble)
+        below = np.eye(weights[0].shape[1], dtype=np.longdouble)
         for W in weights[:l]:
             below = W @ below
         for W in weights[:l:-1]:
@@ -124,12 +122,7 @@ def test_the_kernel_drives_the_map():
     network, objective = network_of((3, 4, 5, 2), 0), SquaredError.from_moments(np.arange(6.0).reshape(2, 3))
     gradients = jax.grad(lambda net: objective(net.end_to_end))(network)
     _, velocity = jax.jvp(lambda net: net.end_to_end, (network,), (jax.tree.map(jnp.negative, gradients),))
-    np.testing.assert_allclose(
-        -ntk(network).matvec(objective.gradient(network.end_to_end)),
-        velocity,
-        rtol=0,
-        atol=1e-12 * np.abs(velocity).max(),
-    )
+    assert worst(-ntk(network).matvec(objective.gradient(network.end_to_end)), np.asarray(velocity)) < 20 * EPS
 
 
 # spectra --------------------------------------------------------------------------------------------------------------
@@ -145,13 +138,13 @@ def test_spectra_of_two_layers_are_sums():
     assert ntk(network_of((3, 2), 0)).spectrum().tolist() == [1.0] * 6
 
 
-def test_the_largest_eigenvalues_of_large_kernels():
-    network = network_of((35, 8, 8, 35), 0)  # 1225 rows: beyond what is formed
-    kernel = ntk(network)
+def test_the_largest_eigenvalues_of_large_kernels(monkeypatch):
+    kernel = ntk(network_of((12, 5, 5, 12), 0))
     true = np.linalg.eigvalsh(np.asarray(kernel.full()))[::-1][:5]
-    np.testing.assert_allclose(kernel.spectrum(5), true, rtol=1e-12)
+    monkeypatch.setattr(tangent, "DENSE", 100)  # 144 rows are then more than is formed
+    np.testing.assert_allclose(kernel.spectrum(5), true, rtol=1e-13)
     np.testing.assert_array_equal(kernel.spectrum(5), kernel.spectrum(5))
-    with pytest.raises(ValueError, match=r"^`k`: got None; of 1225 eigenvalues ask for fewer than half"):
+    with pytest.raises(ValueError, match=r"^`k`: got None; of 144 eigenvalues ask for fewer than half"):
         kernel.spectrum()
     with pytest.raises(ValueError, match=r"^`spectrum`: Lanczos runs on one kernel outside of jit"):
         jax.jit(lambda kernel: kernel.spectrum(5))(kernel)
@@ -179,7 +172,8 @@ def test_kernels_over_time():
             assert worst(kernel.full(), true) < 20 * EPS
         assert worst(exact.spectrum()[i], np.linalg.eigvalsh(true)[::-1]) < 20 * EPS
         assert worst(exact.on(np.eye(3)[:2]).full()[i], brute_force(run[i], np.eye(3)[:2])) < 20 * EPS
-        assert worst(exact.distance(exact[0])[i], np.linalg.norm(true - brute_force(run[0]))) < 1e-13 if i else True
+        distance = np.linalg.norm(true - brute_force(run[0]))
+        assert abs(float(exact.distance(exact[0])[i]) - distance) < 20 * EPS * np.linalg.norm(true)
         assert abs(float(exact.alignment(exact[0])[i]) - cosine(true, brute_force(run[0]))) < 20 * EPS
         assert worst(exact.trace[i], np.trace(true)) < 20 * EPS
         V = jnp.ones((3, 2, 3))
@@ -264,8 +258,9 @@ def test_ranks_of_known_matrices():
         assert float(rank(diagonal(3.0, 0.0, 0.0))) == pytest.approx(1, rel=1e-14)
         assert float(rank(diagonal(0.0, 0.0))) == 0.0
         assert np.isfinite(jax.grad(lambda net, rank=rank: rank(net))(diagonal(3.0, 2.0, 1.0)).weights[0]).all()
-    run = Trajectory(jnp.zeros(2), Network([np.eye(2)]).between())
-    assert run.networks.depth == 1
+
+
+KERNEL = ntk(network_of((3, 2), 0))
 
 
 @pytest.mark.parametrize(
@@ -275,15 +270,15 @@ def test_ranks_of_known_matrices():
         (lambda: TangentKernel.two_layer(np.eye(2), np.ones(2)), r"^`gram_out`: has shape \(2,\); give a square"),
         (lambda: TangentKernel.two_layer(np.ones((5, 2, 2)), np.eye(2)), r"^`gram_in`, `gram_out`: have shapes"),
         (
-            lambda: ntk(network_of((3, 2), 0)).on(np.ones((4, 2))),
+            lambda: KERNEL.on(np.ones((4, 2))),
             r"^`X`: has shape \(4, 2\); give samples in rows of 3",
         ),
         (
-            lambda: ntk(network_of((3, 2), 0)).on(np.eye(3)).on(np.eye(3)),
+            lambda: KERNEL.on(np.eye(3)).on(np.eye(3)),
             r"^`X`: has shape \(3, 3\); .* kernel on maps",
         ),
-        (lambda: ntk(network_of((3, 2), 0)).spectrum(7), r"^`k`: got 7; this kernel has 6 eigenvalues"),
-        (lambda: ntk(network_of((3, 2), 0)).spectrum(0), r"^`k`: got 0"),
+        (lambda: KERNEL.spectrum(7), r"^`k`: got 7; this kernel has 6 eigenvalues"),
+        (lambda: KERNEL.spectrum(0), r"^`k`: got 0"),
     ],
 )
 @pytest.mark.usefixtures("without_annotations")

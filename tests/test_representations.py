@@ -9,7 +9,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplinear import Network, SquaredError, diagnostics, gradient_flow, init, measure, plots
+from deeplinear import Network, SquaredError, gradient_flow, init, measure, plots
 from deeplinear.diagnostics import rsm_from_factor, rsm_from_gram, rsm_input, rsm_output
 
 sides = st.integers(1, 4)

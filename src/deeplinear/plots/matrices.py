@@ -52,7 +52,7 @@ def similarity(data: xr.Dataset, ax: Axes | None = None, name: str = "rsm_input"
         step = -(-len(listed) // MOST_NUMBERS)
         axis.set_ticks(range(0, len(listed), step), [str(n) for n in listed[::step]])
         axis.set_label_text(dim.replace("_", " "), fontsize=TEXT, color=ink())
-    bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.04, 0.0, 0.05, 1.0)))  # as high as the square
+    bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04)  # about as high as the square
     bar.ax.tick_params(labelsize=TEXT, labelcolor=ink(), color=ink())
     bar.outline.set(edgecolor=ink(), alpha=0.5, linewidth=0.8)
     return ax
