@@ -23,7 +23,7 @@ def kernel_distance(start: Network) -> Callable[[Network], Scalar]:
     >>> float(kernel_distance(start)(Network([[[2.0]], [[1.0]]])))
     1.5
 
-    Source: Domine et al. (2025), section 5; Fort et al. (2020) for the distance of kernels.
+    Source: Domine et al. (2025); Fort et al. (2020).
     """
     label = labelled((), "distance of the tangent kernel from its start, |K - K0| / |K0|")
     return label(Partial(_distance, ntk(start)))
@@ -38,7 +38,7 @@ def kernel_alignment(start: Network) -> Callable[[Network], Scalar]:
     >>> round(float(kernel_alignment(start)(Network([[[2.0]], [[1.0]]]))), 12)
     1.0
 
-    Source: Baratin et al. (2021), section 3; Domine et al. (2025).
+    Source: Baratin et al. (2021); Domine et al. (2025).
     """
     label = labelled((), "alignment of the tangent kernel with its start, cosine")
     return label(Partial(_alignment, ntk(start)))
@@ -57,7 +57,7 @@ def kernel_task_alignment(objective: Any) -> Callable[[Network], Scalar]:
     >>> float(kernel_task_alignment(task)(Network([[[1.0, 0.0], [0.0, 1.0]]])))
     0.5
 
-    Source: kernel-target alignment, Cristianini et al. (2001), definition 3.
+    Source: kernel-target alignment, Cristianini et al. (2001).
     """
     root = psd_root(objective.sigma_xx)[0]
     size = jnp.sum((objective.optimum @ root) ** 2)
@@ -72,7 +72,7 @@ def weight_movement(start: Network) -> Callable[[Network], Scalar]:
     >>> float(weight_movement(start)(Network([[[3.0]], [[9.0]]])))
     1.0
 
-    Source: Chizat, Oyallon and Bach (2019), section 1.
+    Source: Chizat, Oyallon and Bach (2019).
     """
     label = labelled((), "movement of the weights, |theta - theta0| / |theta0|")
     return label(Partial(_movement, start))

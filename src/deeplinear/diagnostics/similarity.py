@@ -27,7 +27,7 @@ def rsm_input(X: Any, layer: int = 1) -> Callable[[Network], Similarity]:
     >>> rsm_input([[1.0], [2.0]])(Network([[[3.0]], [[1.0]]])).tolist()
     [[9.0, 18.0], [18.0, 36.0]]
 
-    Source: Braun et al. (2022), section 4; Domine et al. (2025), section 2.
+    Source: Braun et al. (2022); Domine et al. (2025).
     """
     label = labelled(DIMS, f"similarity of inputs in layer {layer}")
     return label(Partial(_rsm_input, _samples("X", X), layer=layer))
@@ -49,7 +49,7 @@ def rsm_output(Y: Any, layer: int = 1, rtol: float | None = None) -> Callable[[N
     >>> rsm_output([[1.0], [2.0]])(Network([[[3.0]], [[0.5]]])).tolist()
     [[4.0, 8.0], [8.0, 16.0]]
 
-    Source: Braun et al. (2022), section 4; Domine et al. (2025), section 2.
+    Source: Braun et al. (2022); Domine et al. (2025).
     """
     label = labelled(DIMS, f"similarity of outputs in layer {layer}")
     return label(Partial(_rsm_output, _samples("Y", Y), layer=layer, rtol=rtol))

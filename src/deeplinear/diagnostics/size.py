@@ -26,7 +26,7 @@ def nuclear_norm(network: Network) -> Scalar:
     >>> float(nuclear_norm(Network([[[3.0, 0.0], [0.0, 4.0]]])))
     7.0
 
-    Source: Arora et al. (2019), "Implicit regularization in deep matrix factorization", section 2.
+    Source: Arora et al. (2019), "Implicit regularization in deep matrix factorization".
     """
     return jnp.sum(singular_values(network))
 
@@ -38,7 +38,7 @@ def stable_rank(network: Network) -> Scalar:
     >>> float(stable_rank(Network([[[2.0, 0.0], [0.0, 1.0]]])))
     1.25
 
-    Source: Rudelson and Vershynin (2007), section 1.
+    Source: Rudelson and Vershynin (2007).
     """
     return _stable_rank(singular_values(network))
 
@@ -52,7 +52,7 @@ def effective_rank(network: Network) -> Scalar:
     >>> round(float(effective_rank(Network([[[2.0, 0.0], [0.0, 2.0]]]))), 12)
     2.0
 
-    Source: Roy and Vetterli (2007), definition 1.
+    Source: Roy and Vetterli (2007).
     """
     return _effective_rank(singular_values(network))
 

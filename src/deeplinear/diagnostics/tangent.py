@@ -6,7 +6,7 @@ $$ K(x, x') = \sum_l A_l \; x^T B_l x', \quad A_l = W_{l+1:h} W_{l+1:h}^T, \quad
 
 Vectors stack the rows of a matrix (output-major): K is $\sum_l A_l \otimes B_l$ and takes V to $\sum_l A_l V B_l$.
 Papers that stack columns write the factors in the opposite order. Source: Jacot, Gabriel and Hongler (2018); for two
-layers Braun et al. (2022) and Domine et al. (2025), section 2.
+layers Braun et al. (2022) and Domine et al. (2025).
 """
 
 from typing import Any
@@ -171,7 +171,8 @@ def ntk(network: Network) -> TangentKernel:
     r"""The tangent kernel of a network on maps, $K = \sum_l W_{l+1:h} W_{l+1:h}^T \otimes W_{1:l-1}^T W_{1:l-1}$.
 
     Shapes: factors (h, d_y, d_y) and (h, d_x, d_x). `trajectory.map(ntk)` is the kernel over time, `ntk(network).on(X)`
-    the kernel on samples.
+    the kernel on samples; a dataset holds arrays, so `measure` takes what is read of a kernel, for instance
+    `lambda network: ntk(network).spectrum(5)`.
 
     >>> kernel = ntk(Network([[[2.0, 0.0]], [[3.0]]]))
     >>> kernel.full().tolist()

@@ -40,7 +40,7 @@ def lambda_balanced(key: Key, widths: Sequence[int], lam: Any, scale: Any) -> Ne
     >>> bool(jnp.allclose(W2.T @ W2 - W1 @ W1.T, 5 * jnp.eye(2)))
     True
 
-    Source: Domine et al. (2025), definition 3.2 and appendix on its feasibility; Braun et al. (2022) for lam = 0.
+    Source: Domine et al. (2025); Braun et al. (2022) for lam = 0.
     """
     widths = check_widths(widths)
     if len(widths) != 3:
@@ -68,9 +68,9 @@ def from_imbalance(key: Key, product: Any, imbalances: Sequence[Any], widths: Se
     the rank of `product`; where this fails, `ValueError` says so. In two layers these conditions are also sufficient,
     and a network is always found: `fibre.aligned_pair` is one in closed form, random changes of basis carried back to
     the given $C$ (`level.on_level`) make it random. If all hidden widths equal the rank of `product`, every set of
-    $C_l$ can be had, and is found. In other networks of three or more layers the conditions do not suffice and the
-    search is a search, from 100 random networks with the given product: `ValueError` then reports the closest that it
-    came, which is no proof that there is none. Hardest are $C_l$ many orders below the product, as of a small random
+    $C_l$ can be had (`level` says why). In other networks of three or more layers the conditions do not suffice.
+    Beyond two layers the network is searched for, from 100 random ones with the given product: `ValueError` then
+    reports the closest that it came, which is no proof that there is none. Hardest are $C_l$ many orders below the product, as of a small random
     start; a flow from that start, which conserves them, then leads to networks that have them.
 
     Errors of the product and of every $C_l$, relative to the size of the weights (its powers h and 2), are at most

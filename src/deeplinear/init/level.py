@@ -8,6 +8,11 @@ $$ (K X)_l = X_l (A_l + B_l) + (A_l + B_l) X_l - 2 W_l X_{l-1} W_l^T - 2 W_{l+1}
 $A_l = W_l W_l^T$, $B_l = W_{l+1}^T W_{l+1}$. K is symmetric, and $\langle X, K X \rangle = 2 \sum_l \|X_l W_l - W_l
 X_{l-1}\|^2$: positive definite unless some symmetric change leaves the weights alone. Newton's method therefore always
 has a direction that brings C nearer.
+
+Networks with one product and bounded C are bounded: where C is bounded a large layer makes all layers large and nearly
+aligned, and so the product. If all hidden widths equal the rank of the product, K is positive definite everywhere, and
+by the degree of the map from changes of basis (positive definite ones) to C, which is 1 as at the balanced networks,
+every C is attained, and Newton's method with backtracking can come to rest nowhere else.
 """
 
 from itertools import pairwise
