@@ -70,8 +70,8 @@ def from_imbalance(key: Key, product: Any, imbalances: Sequence[Any], widths: Se
     the given $C$ (`level.on_level`) make it random. If all hidden widths equal the rank of `product`, every set of
     $C_l$ can be had (`level` says why). In other networks of three or more layers the conditions do not suffice.
     Beyond two layers the network is searched for, from 100 random ones with the given product: `ValueError` then
-    reports the closest that it came, which is no proof that there is none. Hardest are $C_l$ many orders below the product, as of a small random
-    start; a flow from that start, which conserves them, then leads to networks that have them.
+    reports the closest that it came, which is no proof that there is none. Hardest are $C_l$ many orders below the
+    product, as of a small random start; a flow from that start, which conserves them, leads to networks that have them.
 
     Errors of the product and of every $C_l$, relative to the size of the weights (its powers h and 2), are at most
     1e-12, checked before the network is returned, and 1e-15 to 1e-14 as a rule. Runs in numpy: not under `jit`.

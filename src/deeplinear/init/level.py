@@ -11,8 +11,8 @@ has a direction that brings C nearer.
 
 Networks with one product and bounded C are bounded: where C is bounded a large layer makes all layers large and nearly
 aligned, and so the product. If all hidden widths equal the rank of the product, K is positive definite everywhere, and
-by the degree of the map from changes of basis (positive definite ones) to C, which is 1 as at the balanced networks,
-every C is attained, and Newton's method with backtracking can come to rest nowhere else.
+by the degree of the map from changes of basis (positive definite ones) to C, which is 1 or -1 as the balanced
+network shows, every C is attained, and Newton's method can come to rest nowhere else.
 """
 
 from itertools import pairwise
