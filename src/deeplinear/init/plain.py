@@ -1,4 +1,4 @@
-"""Starts: random, orthogonal, balanced, and aligned with the modes of the data."""
+"""Random layers, and layers put together from frames: balanced, of a given product, aligned with the data's modes."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,12 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
-from ._linalg import from_svd, haar, thin_svd
-from ._types import Key
-from .network import Network
-from .objectives import SquaredError
+from .._linalg import from_svd, haar, thin_svd
+from .._types import Key
+from ..network import Network
+from ..objectives import SquaredError
+from .arguments import check_key, check_product, check_scale, check_widths
 
 
 def gaussian(key: Key, widths: Sequence[int], scale: float) -> Network:
@@ -24,7 +26,7 @@ def gaussian(key: Key, widths: Sequence[int], scale: float) -> Network:
     >>> gaussian(0, (4, 3, 2), scale=1e-3).widths
     (4, 3, 2)
     """
-    scale = _check_scale(scale)
+    scale = check_scale(scale)
     return _layers(key, widths, lambda key, rows, columns: scale * jax.random.normal(key, (rows, columns)))
 
 
@@ -37,7 +39,7 @@ def orthogonal(key: Key, widths: Sequence[int], scale: float) -> Network:
 
     Source: Saxe, McClelland and Ganguli (2014), section 3.
     """
-    scale = _check_scale(scale)
+    scale = check_scale(scale)
     return _layers(key, widths, lambda key, rows, columns: scale * haar(key, rows, columns))
 
 
@@ -86,24 +88,51 @@ def balanced(key: Key, widths: Sequence[int], scale: float | None = None, produc
         raise ValueError(
             "`scale`, `product`: give exactly one of them, the size of a random start or its end-to-end matrix"
         )
-    widths = _check_widths(widths)
+    widths = check_widths(widths)
     shape, depth, rank = (widths[-1], widths[0]), len(widths) - 1, min(widths)
-    frames_key, spectrum_key = jax.random.split(_check_key(key))
+    frames_key, spectrum_key = jax.random.split(check_key(key))
     if product is None:
         frames_key, output_key, input_key = jax.random.split(frames_key, 3)
-        z = jnp.linalg.svd(_check_scale(scale) * jax.random.normal(spectrum_key, shape), compute_uv=False)[:rank]
+        z = jnp.linalg.svd(check_scale(scale) * jax.random.normal(spectrum_key, shape), compute_uv=False)[:rank]
         U, V = haar(output_key, shape[0], rank), haar(input_key, shape[1], rank)
     else:
-        product = jnp.asarray(product, dtype=float)
-        if product.shape != shape:
-            raise ValueError(f"`product`: has shape {product.shape}; for these widths it must be {shape}")
-        if not jnp.isfinite(product).all():
-            raise ValueError("`product`: has entries that are NaN or infinite; give a finite matrix")
-        U, s, V = thin_svd(product)
-        if s.shape[0] > rank and s[rank] > 1e-12 * s[0]:
-            raise ValueError(f"`product`: has rank above {rank}, the smallest of the widths; widen that layer")
+        U, s, V = thin_svd(check_product(product, widths))
         U, z, V = U[:, :rank], s[:rank] ** (1 / depth), V[:, :rank]
     return _between_frames(frames_key, widths, U, [z] * depth, V)
+
+
+def from_product(key: Key, widths: Sequence[int], product: Any, condition: float = 10.0) -> Network:
+    r"""A network with a given end-to-end matrix that is not balanced: `balanced` seen in random hidden bases.
+
+    $W_l = G_l W^b_l G_{l-1}^{-1}$ with $W^b$ = `balanced(product=product)`, $G_0 = G_h = I$ and $G_l = P_l \,
+    \mathrm{diag}(g) \, Q_l^T$ in every hidden layer, $P_l, Q_l$ Haar and the logarithm of every $g_i$ uniform over an
+    interval of length ln(condition): no change of basis is worse conditioned than `condition`. `condition=1` rotates
+    only, and the network stays balanced. Every layer has the rank of `product`; where all hidden widths equal that
+    rank, every network with this product is such a change of basis.
+
+    `condition` is at least 1; the product is exact up to rounding times `condition`. Works under `jax.jit` and
+    `jax.vmap`. Raises `ValueError` for a `product` of another shape or of a rank above a hidden width.
+
+    >>> network = from_product(0, (2, 3, 2), [[2.0, 0.0], [0.0, 1.0]])
+    >>> bool(jnp.allclose(network.end_to_end, jnp.diag(jnp.array([2.0, 1.0])), atol=1e-14))
+    True
+
+    Source: the action of the hidden general linear groups, Altafini, section 3.5.
+    """
+    if not isinstance(condition, Tracer) and not 1 <= condition < np.inf:
+        raise ValueError(f"`condition`: got {condition}; a condition number is finite and at least 1")
+    widths = check_widths(widths)
+    depth, rank = len(widths) - 1, min(widths)
+    U, s, V = thin_svd(check_product(product, widths))
+    z, half = s[:rank] ** (1 / depth), jnp.log(condition) / 2
+    below, weights = V[:, :rank], []
+    for k, d in zip(jax.random.split(check_key(key), depth), widths[1:-1], strict=False):
+        frame_key, left_key, right_key, spread_key = jax.random.split(k, 4)
+        P, Q, R = haar(left_key, d, d), haar(right_key, d, d), haar(frame_key, d, rank)
+        g = jax.random.uniform(spread_key, (d,), minval=-half, maxval=half)
+        weights.append(from_svd(from_svd(P, jnp.exp(g), Q) @ R, z, below))  # G_l R_l diag(z) (G_{l-1}^{-T} R_{l-1})^T
+        below = from_svd(P, jnp.exp(-g), Q) @ R
+    return Network([*weights, from_svd(U[:, :rank], z, below)])
 
 
 def decoupled(key: Key, objective: SquaredError, widths: Sequence[int], strengths: Any) -> Network:
@@ -120,7 +149,7 @@ def decoupled(key: Key, objective: SquaredError, widths: Sequence[int], strength
 
     Source: Saxe, McClelland and Ganguli (2014), section 2.
     """
-    key, widths = _check_key(key), _check_widths(widths)
+    key, widths = check_key(key), check_widths(widths)
     U, s, V = objective.modes
     if (widths[0], widths[-1]) != (V.shape[0], U.shape[0]):
         raise ValueError(
@@ -146,31 +175,6 @@ def _between_frames(key: PRNGKeyArray, widths: tuple[int, ...], U: Array, z: lis
 
 
 def _layers(key: Key, widths: Sequence[int], draw) -> Network:
-    widths = _check_widths(widths)
-    keys = jax.random.split(_check_key(key), len(widths) - 1)
+    widths = check_widths(widths)
+    keys = jax.random.split(check_key(key), len(widths) - 1)
     return Network([draw(k, rows, columns) for k, (columns, rows) in zip(keys, pairwise(widths), strict=True)])
-
-
-def _check_key(key: Key) -> PRNGKeyArray:
-    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
-        if key < 0:
-            raise ValueError(f"`key`: got {key}; a seed is an int of at least 0, or a jax key")
-        return jax.random.key(int(key))
-    if isinstance(key, jax.Array):
-        return key
-    raise ValueError(f"`key`: got {key!r}; give an int or a jax key")
-
-
-def _check_widths(widths: Sequence[int]) -> tuple[int, ...]:
-    if len(widths) < 2:
-        raise ValueError(f"`widths`: got {tuple(widths)}; give at least the number of inputs and of outputs")
-    for d in widths:
-        if int(d) != d or d < 1:
-            raise ValueError(f"`widths`: got {tuple(widths)}; every width is an int of at least 1")
-    return tuple(int(d) for d in widths)
-
-
-def _check_scale(scale: float | None) -> float:
-    if scale is None or not np.isfinite(scale) or scale <= 0:
-        raise ValueError(f"`scale`: got {scale}; give a finite number above 0")
-    return float(scale)
