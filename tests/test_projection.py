@@ -1,5 +1,7 @@
 """Projection onto the conserved imbalances: they hold to rounding, and the path is as good as without."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,13 +70,15 @@ def test_imbalances_hold_at_chosen_times(widths):
 
 def test_a_projection_moves_little_and_keeps_the_map():
     start = random_network(DEEP)
-    conserved = tuple(np.asarray(W2).T @ W2 - W1 @ np.asarray(W1).T for W1, W2 in zip(start.weights, start.weights[1:]))
+    conserved = tuple(np.asarray(W2).T @ W2 - W1 @ np.asarray(W1).T for W1, W2 in pairwise(start.weights))
     rng = np.random.default_rng(1)
     for size in (1e-9, 1e-6, 1e-3):
         moved = Network([W + size * rng.standard_normal(W.shape) for W in start.weights])
         back = jax.jit(projected)(moved, conserved)
         assert drift([back], start) < 1e-14
-        distance = lambda a, b: float(np.sqrt(sum(jnp.sum((x - y) ** 2) for x, y in zip(a.weights, b.weights))))
+        distance = lambda a, b: float(
+            np.sqrt(sum(jnp.sum((x - y) ** 2) for x, y in zip(a.weights, b.weights, strict=True)))
+        )
         assert distance(back, moved) < distance(moved, start)  # the nearest one is no further than the start
         change = float(jnp.linalg.norm(back.end_to_end - moved.end_to_end))
         assert change < 1e-13 + 100 * size**2  # to first order not at all

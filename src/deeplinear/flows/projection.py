@@ -5,6 +5,8 @@ repairs it to first order is $V_l = X_l W_l - W_l X_{l-1}$ with symmetric $X_l$ 
 a symmetric change of basis of every hidden layer, so that the end-to-end matrix stays, to first order too.
 """
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -62,8 +64,7 @@ def dot(a: Symmetric, b: Symmetric) -> Array:
 def _newton(network: Network, violation: Symmetric) -> Network:
     """The network moved by V such that the imbalances change by the violation, to first order."""
     weights = network.weights
-    pairs = zip(weights[:-1], weights[1:], strict=True)
-    sums = tuple(product(above.T, above) + product(below, below.T) for below, above in pairs)
+    sums = tuple(product(above.T, above) + product(below, below.T) for below, above in pairwise(weights))
     X = _solve(weights[1:-1], sums, tuple(-(c + c.T) / 2 for c in violation))
     moved = [product(x, W) for x, W in zip(X, weights[:-1], strict=True)] + [jnp.zeros_like(weights[-1])]
     moved = [moved[0], *(V - product(W, x) for V, W, x in zip(moved[1:], weights[1:], X, strict=True))]

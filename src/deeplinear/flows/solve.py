@@ -83,7 +83,7 @@ def gradient_flow(
       of all calls and may be raised. Of a finished run it keeps the end: the same call again returns it at once.
       `statistics.seconds` is of the last call alone. For single runs of the own solvers.
     - `project`: True brings every output, and the run with it, back to the conserved imbalances of the start, to
-      rounding; without mask and weight decay. Measured on 11-6-6-6-6-4 from N(0, .1^2) at rtol=1e-6: drift 6e-9 -> 1e-15
+      rounding; without mask and weight decay. Measured on 11-6-6-6-6-4 from N(0, .1^2), rtol=1e-6: drift 6e-9 -> 1e-15
       of the squared weights, error of the end-to-end matrix 3.4e-6 -> 3.3e-6, time 10 -> 19 ms: no gain in accuracy.
     - An ensemble: the weights, the objective's arrays (`SquaredError`) or both have a leading axis of members, as
       `jax.vmap` makes them. `ts` must be given. Every member is integrated as it would be alone, to the last bit, with
