@@ -96,7 +96,7 @@ class Run:
                 if kind is not None:
                     break
                 began, before = time.perf_counter(), self.tried
-                outcome = call(self._segment(times, max_time, min(budget, max_steps - before)))
+                outcome: Any = call(self._segment(times, max_time, min(budget, max_steps - before)))
                 if outcome is None:
                     kind = "interrupted"
                     break

@@ -32,7 +32,7 @@ def imbalances(network: Network) -> Symmetric:
 def projected(network: Network, conserved: Symmetric) -> Network:
     """The network nearby whose imbalances are `conserved` to rounding, by Gauss and Newton.
 
-    Source: Hairer, Lubich and Wanner (2006), Geometric Numerical Integration, section IV.4, for projection after steps;
+    Source: Hairer, Lubich and Wanner (2006), Geometric Numerical Integration, section IV.4, for projection;
     Arora, Cohen and Hazan (2018), theorem 1, for what is conserved.
     """
     if not conserved:
@@ -64,9 +64,8 @@ def dot(a: Symmetric, b: Symmetric) -> Array:
 def _newton(network: Network, violation: Symmetric) -> Network:
     """The network moved by V such that the imbalances change by the violation, to first order."""
     weights = network.weights
-    pairs = pairwise(weights)
-    sums = tuple(product(above.T, above) + product(below, below.T) for below, above in pairs)
-    X = _solve(weights[1:-1], sums, tuple(-c for c in violation))
+    sums = tuple(product(above.T, above) + product(below, below.T) for below, above in pairwise(weights))
+    X = _solve(weights[1:-1], sums, tuple(-(c + c.T) / 2 for c in violation))
     moved = [product(x, W) for x, W in zip(X, weights[:-1], strict=True)] + [jnp.zeros_like(weights[-1])]
     moved = [moved[0], *(V - product(W, x) for V, W, x in zip(moved[1:], weights[1:], X, strict=True))]
     return jax.tree.unflatten(jax.tree.structure(network), [W + V for W, V in zip(weights, moved, strict=True)])
@@ -77,12 +76,12 @@ def _decrease(inner: tuple[Array, ...], sums: Symmetric, X: Symmetric) -> Symmet
 
     S_l = W_{l+1}^T W_{l+1} + W_l W_l^T; `inner` are the layers between hidden ones, so that wide inputs cost nothing.
     """
-    own = [product(S, x) for S, x in zip(sums, X, strict=True)]
-    images = [half + half.T for half in own]
+    halves = [product(S, x) for S, x in zip(sums, X, strict=True)]
     for l, W in enumerate(inner):
-        images[l] = images[l] - 2 * product(product(W.T, X[l + 1]), W)
-        images[l + 1] = images[l + 1] - 2 * product(product(W, X[l]), W.T)
-    return tuple(images)
+        halves[l] = halves[l] - product(product(W.T, X[l + 1]), W)
+        halves[l + 1] = halves[l + 1] - product(product(W, X[l]), W.T)
+    # symmetric to the last bit: on other matrices the operator is not semidefinite, and rounding would grow
+    return tuple(half + half.T for half in halves)
 
 
 def _solve(inner: tuple[Array, ...], sums: Symmetric, side: Symmetric) -> Symmetric:

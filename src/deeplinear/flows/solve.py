@@ -89,6 +89,9 @@ def gradient_flow(
       again goes on from it and gives, to the last bit, what one run without a stop gives; `max_steps` counts the steps
       of all calls and may be raised. Of a finished run it keeps the end: the same call again returns it at once.
       `statistics.seconds` is of the last call alone. For single runs of the own solvers.
+    - `project`: True brings every output, and the run with it, back to the conserved imbalances of the start, to
+      rounding; without mask and weight decay. Measured on 11-6-6-6-6-4 from N(0, .1^2), rtol=1e-6: drift 6e-9 -> 1e-15
+      of the squared weights, error of the end-to-end matrix 3.4e-6 -> 3.3e-6, time 10 -> 19 ms: no gain in accuracy.
     - `reduce`: whether to integrate the smallest problem with the same flow (`reduction.reduce`; its widths are in
       `statistics.widths`) and to make networks of the original widths from it on demand. Only for squared error without
       mask and weight decay, for single runs, and where the network is wide enough to gain.
