@@ -8,6 +8,8 @@ from .decay import decayed_fixed_points as decayed_fixed_points
 from .decay import decayed_imbalance as decayed_imbalance
 from .decay import decayed_mode_strength as decayed_mode_strength
 from .deep import unbalanced_mode as unbalanced_mode
+from .end_to_end import balanced as balanced
+from .end_to_end import end_to_end_velocity as end_to_end_velocity
 from .infinite_depth import infinite_depth_half_time as infinite_depth_half_time
 from .infinite_depth import infinite_depth_strength as infinite_depth_strength
 from .infinite_depth import infinite_depth_time as infinite_depth_time

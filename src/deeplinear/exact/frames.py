@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._linalg import rank_tolerance
+from .assumptions import TOLERANCE
 
-NOISE = 8 * float(np.finfo(float).eps)
-"""Rounding of a product, in units of the product of absolute values."""
+RESOLUTIONS = (32 * float(np.finfo(float).eps), 1e-12, 1e-10)
+"""Rounding of a product, relative to that of absolute values; more where the data's modes are not known better."""
+KERNEL = 1e-13
+"""Singular values of sigma_yx as small as this against the largest count as zero."""
 EQUAL = 1e-8
 """Relative difference below which two values may belong to rotated modes: the root of rounding."""
 
@@ -31,22 +34,30 @@ class Frames(NamedTuple):
     off_inputs: float
     """How far the modes are from eigenvectors of sigma_xx, relative."""
     off_end_to_end: float
-    """How far the end-to-end matrix is from diagonal in the modes, relative."""
+    """How far the end-to-end matrix is from diagonal in the modes, relative to the product of the layers' norms."""
     off_layers: float
     """How far the layers are from the form above, relative, the worst layer."""
 
 
 def shared_frames(objective: Any, layers: list[np.ndarray]) -> Frames:
-    """The frames in which the layers are diagonal, as far as they are."""
+    """The frames in which the layers are diagonal, as far as they are: by the finest resolution that shows it."""
+    best = _frames_at(RESOLUTIONS[0], objective, layers)
+    for noise in RESOLUTIONS[1:]:
+        if best.off_layers > TOLERANCE:
+            best = min(best, _frames_at(noise, objective, layers), key=lambda frames: frames.off_layers)
+    return best
+
+
+def _frames_at(noise: float, objective: Any, layers: list[np.ndarray]) -> Frames:
     U, s, V = (np.asarray(part) for part in objective.modes)
     sigma_xx = np.asarray(objective.sigma_xx)
     W = _chain(layers)
-    s = np.where(s > rank_tolerance(max(W.shape)) * s[0], s, 0.0)
-    U, V = _rotated(U, s, V, W, layers, sigma_xx)
+    s = np.where(s > KERNEL * s[0], s, 0.0)
+    U, V = _rotated(U, s, V, W, layers, sigma_xx, noise)
     strengths = np.sum(U * (W @ V), axis=0)
     size = np.prod([np.linalg.norm(A, 2) for A in layers])
-    active = (s > 0) | (np.abs(strengths) > rank_tolerance(max(W.shape)) * size)
-    bases = _frames_between(layers, U * active, V * active)
+    active = (s > 0) | (np.abs(strengths) > noise * size)
+    bases = _frames_between(layers, U * active, V * active, noise)
     xi = np.stack(
         [np.sum(above * (A @ below), axis=0) for A, (below, above) in zip(layers, pairwise(bases), strict=True)]
     )
@@ -54,7 +65,7 @@ def shared_frames(objective: Any, layers: list[np.ndarray]) -> Frames:
     c = np.sum(V * image, axis=0)
     off_inputs = np.linalg.norm((image - V * c) * active) / max(np.linalg.norm(sigma_xx), 1e-300)
     c = np.where(c > rank_tolerance(len(sigma_xx)) * np.linalg.norm(sigma_xx, 2), c, 0.0)
-    off_end = np.linalg.norm(W - (U * strengths) @ V.T) / max(np.linalg.norm(W), 1e-300)
+    off_end = np.linalg.norm(W - (U * strengths) @ V.T) / max(size, 1e-300)
     off_layers = max(
         np.linalg.norm(A - (above * x) @ below.T - _outside(above, _outside(below, A.T).T))
         / max(np.linalg.norm(A), 1e-300)
@@ -76,7 +87,13 @@ def _outside(R: np.ndarray, M: np.ndarray) -> np.ndarray:
 
 
 def _rotated(
-    U: np.ndarray, s: np.ndarray, V: np.ndarray, W: np.ndarray, layers: list[np.ndarray], sigma_xx: np.ndarray
+    U: np.ndarray,
+    s: np.ndarray,
+    V: np.ndarray,
+    W: np.ndarray,
+    layers: list[np.ndarray],
+    sigma_xx: np.ndarray,
+    noise: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Modes U, V of the data, rotated among equal singular values so that they suit the network."""
     U, V = U.copy(), V.copy()
@@ -92,7 +109,7 @@ def _rotated(
         blocks = _groups(s)
     for block in blocks:
         if len(block) > 1:
-            Q = _common_axes(_seen_from(U[:, block], V[:, block], W, layers, sigma_xx))
+            Q = _common_axes(_seen_from(U[:, block], V[:, block], W, layers, sigma_xx, noise))
             U[:, block], V[:, block] = U[:, block] @ Q, V[:, block] @ Q
     return U, V
 
@@ -106,38 +123,47 @@ def _groups(values: np.ndarray) -> list[np.ndarray]:
 
 
 def _seen_from(
-    U: np.ndarray, V: np.ndarray, W: np.ndarray, layers: list[np.ndarray], sigma_xx: np.ndarray
-) -> list[np.ndarray]:
+    U: np.ndarray, V: np.ndarray, W: np.ndarray, layers: list[np.ndarray], sigma_xx: np.ndarray, noise: float
+) -> "list[_Member]":
     """Symmetric matrices on a block of modes that are diagonal, all of them, in the modes of an aligned network."""
+    size = float(np.prod([np.linalg.norm(A, 2) for A in layers]))
     among = U.T @ W @ V
-    members = [(among + among.T) / 2]
-    up, down = V, U
+    members = [_Member((among + among.T) / 2, noise * size)]
+    up, down, up_size, down_size = V, U, 1.0, 1.0
     for below, above in zip(layers[:-1], layers[:0:-1], strict=True):
         up, down = below @ up, above.T @ down
-        members += [up.T @ up, down.T @ down]
-    members.append(V.T @ sigma_xx @ V)
-    return [M / np.linalg.norm(M) for M in members if np.linalg.norm(M) > 0]
+        up_size, down_size = up_size * np.linalg.norm(below, 2), down_size * np.linalg.norm(above, 2)
+        members += [_Member(up.T @ up, noise * up_size**2), _Member(down.T @ down, noise * down_size**2)]
+    members.append(_Member(V.T @ sigma_xx @ V, noise * np.linalg.norm(sigma_xx, 2)))
+    return [_Member(M, blur + EQUAL * np.linalg.norm(M)) for M, blur in members]
 
 
-def _common_axes(members: list[np.ndarray]) -> np.ndarray:
+class _Member(NamedTuple):
+    """A symmetric matrix, and up to where differences of its eigenvalues do not count."""
+
+    matrix: np.ndarray
+    blur: Any
+
+
+def _common_axes(members: list[_Member]) -> np.ndarray:
     """Eigenvectors of the first matrix, made those of the next where its eigenvalues agree, and so on."""
-    size = len(members[0]) if members else 1
-    if not members or size == 1:
-        return np.eye(size)
-    values, Q = np.linalg.eigh(members[0])
-    if np.ptp(values) <= EQUAL:
-        return _common_axes(members[1:]) if len(members) > 1 else np.eye(size)
+    first, rest = members[0], members[1:]
+    values, Q = np.linalg.eigh(first.matrix)
+    if np.ptp(values) <= first.blur:
+        return _common_axes(rest) if rest else np.eye(len(Q))
     Q = Q[:, ::-1]
-    for group in np.split(np.arange(size), np.flatnonzero(-np.diff(values[::-1]) > EQUAL) + 1):
-        if len(group) > 1 and len(members) > 1:
-            Q[:, group] = Q[:, group] @ _common_axes([Q[:, group].T @ M @ Q[:, group] for M in members[1:]])
+    for group in np.split(np.arange(len(Q)), np.flatnonzero(-np.diff(values[::-1]) > first.blur) + 1):
+        if len(group) > 1 and rest:
+            basis = Q[:, group]
+            within = [member._replace(matrix=basis.T @ member.matrix @ basis) for member in rest]
+            Q[:, group] = basis @ _common_axes(within)
     return Q
 
 
-def _frames_between(layers: list[np.ndarray], U: np.ndarray, V: np.ndarray) -> list[np.ndarray]:
+def _frames_between(layers: list[np.ndarray], U: np.ndarray, V: np.ndarray, noise: float) -> list[np.ndarray]:
     """Directions of the modes in every layer: what they reach from the inputs, or from the outputs if more clearly."""
-    upwards = _carried(layers[:-1], V)
-    downwards = _carried([A.T for A in layers[:0:-1]], U)[::-1]
+    upwards = _carried(layers[:-1], V, noise)
+    downwards = _carried([A.T for A in layers[:0:-1]], U, noise)[::-1]
     hidden = [
         _orthonormal(np.where(clear >= clear_above, R, R_above), np.maximum(clear, clear_above))
         for (R, clear), (R_above, clear_above) in zip(upwards, downwards, strict=True)
@@ -145,13 +171,13 @@ def _frames_between(layers: list[np.ndarray], U: np.ndarray, V: np.ndarray) -> l
     return [V, *hidden, U]
 
 
-def _carried(layers: list[np.ndarray], start: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _carried(layers: list[np.ndarray], start: np.ndarray, noise: float) -> list[tuple[np.ndarray, np.ndarray]]:
     """Unit images of columns after every layer, and by which factor they stood out of rounding at worst; 0: lost."""
     found, R, clear = [], start, np.full(start.shape[1], np.inf)
     for A in layers:
         image = A @ R
-        length, noise = np.linalg.norm(image, axis=0), NOISE * np.linalg.norm(np.abs(A) @ np.abs(R), axis=0)
-        clear = np.minimum(clear, np.divide(length, noise, out=np.zeros_like(length), where=length > noise))
+        length, blur = np.linalg.norm(image, axis=0), noise * np.linalg.norm(np.abs(A) @ np.abs(R), axis=0)
+        clear = np.minimum(clear, np.divide(length, blur, out=np.zeros_like(length), where=length > blur))
         R = np.where(clear > 0, np.divide(image, length, out=np.zeros_like(image), where=length > 0), 0.0)
         found.append((R, clear))
     return found

@@ -56,8 +56,8 @@ def balance_drift(objective: Any, network: Network, learning_rate: Any) -> tuple
     $C_l^+ - C_l = \eta^2 (G_{l+1}^T G_{l+1} - G_l G_l^T)$ with $C_l = W_{l+1}^T W_{l+1} - W_l W_l^T$ and $G_l$ the
     gradient of layer l: nothing of first order. A tuple of h - 1 symmetric matrices (d_l, d_l). Works under `jit`.
 
-    >>> balance_drift(SquaredError.from_moments([[2.0]]), Network([[[0.5]], [[1.0]]]), 0.1)[0].round(4).tolist()
-    [[-0.0169]]
+    >>> balance_drift(SquaredError.from_moments([[2.0]]), Network([[[0.5]], [[1.0]]]), 1.0)[0].tolist()
+    [[-1.6875]]
 
     Source: Arora, Cohen and Hazan (2018), theorem 1, with the step kept finite.
     """
