@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_white_inputs_and_the_trajectory():
     expected = [S + (W0 - S) * np.exp(-10 * t) for t in ts]
     np.testing.assert_allclose(trajectory.end_to_end, expected, rtol=1e-14, atol=1e-15)
     assert trajectory[1].widths == (2, 2) and trajectory.objective is objective and len(trajectory) == 3
-    np.testing.assert_allclose(solution(ts).loss, [float(objective(W)) for W in expected], rtol=1e-13)
+    np.testing.assert_allclose(solution(ts).loss, [float(objective(jnp.asarray(W))) for W in expected], rtol=1e-13)
 
 
 def test_works_under_jit_and_vmap():

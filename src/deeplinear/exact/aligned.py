@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._linalg import from_svd
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
@@ -41,7 +40,7 @@ class Decoupled(eqx.Module):
     checks: tuple[Check, ...] = eqx.field(static=True)
     s: Float[Array, " mode"]
     input_variances: Float[Array, " mode"]
-    frames: tuple[Float[Array, "unit mode"], ...]
+    frames: tuple[Float[Array, "_ mode"], ...]
     """R_0 .. R_h: W_l = R_l diag(xi_l) R_{l-1}^T, and what no mode reaches and never moves."""
     layer_weights: Float[Array, "layer mode"]
     """xi of the start."""
@@ -49,17 +48,17 @@ class Decoupled(eqx.Module):
     def __call__(self, ts: Any) -> DecoupledCurve:
         """Strengths, end-to-end matrix and loss at times (time,); `ValueError` for times negative or not finite."""
         ts = checked_times(ts)
-        xi = jnp.asarray(self._moved(np.asarray(ts)))
-        strengths = jnp.prod(xi, axis=1)
-        W = jax.vmap(from_svd, (None, 0, None))(self.frames[-1], strengths, self.frames[0])
-        return DecoupledCurve(ts, W, losses(self.objective, W), strengths, xi)
+        xi = self._moved(np.asarray(ts))
+        strengths = np.prod(xi, axis=1)
+        W = _between(self.frames[-1], strengths, self.frames[0])
+        return DecoupledCurve(ts, jnp.asarray(W), losses(self.objective, W), jnp.asarray(strengths), jnp.asarray(xi))
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The network at times (time,), in its own frames: what does not belong to a mode stays as it is."""
         curve = self(ts)
-        change = curve.layer_weights - self.layer_weights[None]
+        change = np.asarray(curve.layer_weights - self.layer_weights[None])
         weights = [
-            W[None] + jax.vmap(from_svd, (None, 0, None))(above, change[:, l], below)
+            jnp.asarray(np.asarray(W) + _between(above, change[:, l], below))
             for l, (W, (below, above)) in enumerate(zip(self.network.weights, pairwise(self.frames), strict=True))
         ]
         networks = jax.tree.unflatten(jax.tree.structure(self.network), weights)
@@ -84,6 +83,11 @@ class Decoupled(eqx.Module):
             for a in np.flatnonzero(moves & ~even):
                 moved[:, :, a] = unbalanced_mode(t, xi[:, a], s[a], c[a])
         return np.where(ts[:, None, None] == 0, xi, moved)
+
+
+def _between(above: Array, values: np.ndarray, below: Array) -> np.ndarray:
+    """R diag(values) R'^T at every time."""
+    return (np.asarray(above) * values[:, None, :]) @ np.asarray(below).T
 
 
 def decoupled(objective: SquaredError, network: Network) -> Decoupled:

@@ -129,7 +129,7 @@ def decayed_mode_strength(ts: Any, u0: Any, s: Any, gamma: Any, input_variance: 
     return mode_strength(ts, u0, s - gamma, 2, input_variance)
 
 
-def decayed_imbalance(network: Network, ts: Any, weight_decay: float) -> tuple[Float[Array, "time unit unit"], ...]:
+def decayed_imbalance(network: Network, ts: Any, weight_decay: float) -> tuple[Float[Array, "time _ _"], ...]:
     r"""Imbalance of every junction along the flow of any objective with weight decay $\gamma$.
 
     $C_l(t) = C_l(0) \, e^{-2 \gamma t}$ with $C_l = W_{l+1}^T W_{l+1} - W_l W_l^T$: decay balances any network. A tuple

@@ -10,7 +10,8 @@ network moves as this one does, in hidden frames that stay.
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
+from functools import reduce
+from itertools import accumulate, pairwise
 from typing import Any
 
 import equinox as eqx
@@ -27,8 +28,9 @@ from ..trajectory import Trajectory
 from .assumptions import TOLERANCE, Check, require
 from .question import check_question, checked_times, imbalances, losses
 
-RTOL = 1e-13  # near the finest that float64 allows an explicit method
+RTOL = 3e-14  # near the finest that float64 allows an explicit method
 FAINT = 1e-3  # times RTOL times the smallest start: the absolute tolerance, so that small modes are not lost
+REACH = 3.0  # longest step, times the fastest rate: half of what is stable, beyond which errors stop shrinking
 AT_REST = 1e-14  # residual along the modes, relative to its parts, that is rounding: nothing moves any more
 
 
@@ -50,15 +52,16 @@ class Balanced(eqx.Module):
     checks: tuple[Check, ...] = eqx.field(static=True)
     core: Network
     """The smallest 0-balanced network with the same end-to-end matrix."""
-    frames: tuple[Float[Array, "unit mode"], ...]
+    frames: tuple[Float[Array, "_ _"], ...]
     """R_1 .. R_{h-1}: W_l = R_l core_l R_{l-1}^T, without R_0 and R_h."""
 
     def __call__(self, ts: Any) -> BalancedCurve:
         """End-to-end matrix, loss and singular values at times (time,); `ValueError` for bad times."""
         trajectory = self._core_trajectory(ts)
-        W, first = trajectory.end_to_end, trajectory.networks.weights[0]
-        values = jnp.linalg.svd(first, compute_uv=False)
-        return BalancedCurve(trajectory.ts, W, losses(self.objective, W), values)
+        layers = [np.asarray(A) for A in trajectory.networks.weights]
+        W = reduce(lambda below, A: A @ below, layers)
+        values = np.linalg.svd(layers[0], compute_uv=False)
+        return BalancedCurve(trajectory.ts, jnp.asarray(W), losses(self.objective, W), jnp.asarray(values))
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The network at times (time,)."""
@@ -90,7 +93,7 @@ def balanced(objective: SquaredError, network: Network) -> Balanced:
 
     $\dot W = \sum_l (W W^T)^{(h-l)/h} \Xi (W^T W)^{(l-1)/h}$ with $\Xi = c (\Sigma_{yx} - W \Sigma_{xx})$ and c the
     factor of the loss scale. The end-to-end flow has no closed form here; it is integrated at a relative tolerance of
-    1e-13 (see the module), where `regression`, `decoupled` and, for two layers and white inputs, the Riccati solution
+    3e-14 (see the module), where `regression`, `decoupled` and, for two layers and white inputs, the Riccati solution
     are closed. The rank of W stays. Late times cost steps until nothing moves. Assumes $W_{l+1}^T W_{l+1} = W_l W_l^T$;
     raises `NotExact` otherwise, `ValueError` for other objectives and widths.
 
@@ -119,8 +122,8 @@ def end_to_end_velocity(W: Float[Array, "out in"], residual: Float[Array, "out i
     r"""$\dot W = \sum_{l=1}^h (W W^T)^{(h-l)/h} \, \Xi \, (W^T W)^{(l-1)/h}$ of a 0-balanced network of h layers.
 
     `residual` is $\Xi$, minus the gradient of any objective with respect to W; both (d_y, d_x). In the singular
-    vectors of W (full bases), entry (a, b) is $\Xi_{ab} \sum_l s_a^{2(h-l)/h} s_b^{2(l-1)/h}$ with $0^0 = 1$. Works
-    under `jit` and `vmap`.
+    vectors of W (full bases), entry (a, b) is $\Xi_{ab} \sum_l s_a^{2(h-l)/h} s_b^{2(l-1)/h}$ with $0^0 = 1$; singular
+    values at rounding of the largest count as 0, so that the rank stays. Works under `jit` and `vmap`.
 
     >>> end_to_end_velocity(jnp.array([[0.25]]), jnp.array([[1.0]]), depth=2).tolist()
     [[0.5]]
@@ -129,6 +132,7 @@ def end_to_end_velocity(W: Float[Array, "out in"], residual: Float[Array, "out i
     1/h, is far larger.
     """
     U, s, Vt = jnp.linalg.svd(W, full_matrices=True)
+    s = jnp.where(s > rank_tolerance(max(W.shape)) * s[0], s, 0.0)  # rounding, which small powers would blow up
     out, into = (jnp.zeros(n).at[: s.size].set(s) for n in W.shape)
     l = np.arange(1, depth + 1)
     weights = (out[:, None] ** (2 * (depth - l) / depth)[None, :]) @ (into[:, None] ** (2 * (l - 1) / depth)[None, :]).T
@@ -170,6 +174,7 @@ def _integrated(
             stepper = DOP853(field, t, y, end, rtol=RTOL, atol=atol, first_step=step and min(step, end - t))
             while stepper.status == "running" and not rest:
                 before = stepper.h_abs
+                stepper.max_step = REACH / max(_sharpness(split(stepper.y), sigma_xx), 1e-290)
                 message = stepper.step()
                 if stepper.status == "failed":
                     raise RuntimeError(f"the end-to-end flow could not be integrated at t = {stepper.t:.6g}: {message}")
@@ -181,9 +186,7 @@ def _integrated(
 
 def _slopes(layers: list[np.ndarray], sigma_yx: np.ndarray, sigma_xx: np.ndarray) -> list[np.ndarray]:
     """W_{l+1:h}^T Xi W_{1:l-1}^T of every layer."""
-    below = [layers[0]]
-    for A in layers[1:]:
-        below.append(A @ below[-1])
+    below = list(accumulate(layers, lambda below, A: A @ below))
     above, slopes = sigma_yx - below[-1] @ sigma_xx, []
     for A, product in zip(layers[:0:-1], below[-2::-1], strict=True):
         slopes.append(above @ product.T)
@@ -191,12 +194,15 @@ def _slopes(layers: list[np.ndarray], sigma_yx: np.ndarray, sigma_xx: np.ndarray
     return [above, *slopes[::-1]]
 
 
+def _sharpness(layers: list[np.ndarray], sigma_xx: np.ndarray) -> float:
+    """The fastest rate at a minimum with these singular values: h z^{2h - 2} times the largest input variance."""
+    h = len(layers)
+    return h * float(np.linalg.norm(layers[0], 2)) ** (2 * h - 2) * float(np.linalg.norm(sigma_xx, 2))
+
+
 def _at_rest(layers: list[np.ndarray], sigma_yx: np.ndarray, sigma_xx: np.ndarray) -> bool:
     """Whether the residual vanishes along the rows and the columns of W, up to rounding."""
-    W = layers[0]
-    for A in layers[1:]:
-        W = A @ W
-    fitted = W @ sigma_xx
+    fitted = reduce(lambda below, A: A @ below, layers) @ sigma_xx
     residual = sigma_yx - fitted
     allowed = AT_REST * (np.linalg.norm(sigma_yx) + np.linalg.norm(fitted))
     if len(layers) == 1:

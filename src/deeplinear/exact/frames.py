@@ -5,6 +5,7 @@ its product vanishes, so it never moves. Where the data's modes are free (equal 
 itself chooses them.
 """
 
+from functools import reduce
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -51,7 +52,7 @@ def shared_frames(objective: Any, layers: list[np.ndarray]) -> Frames:
 def _frames_at(noise: float, objective: Any, layers: list[np.ndarray]) -> Frames:
     U, s, V = (np.asarray(part) for part in objective.modes)
     sigma_xx = np.asarray(objective.sigma_xx)
-    W = _chain(layers)
+    W = reduce(lambda below, A: A @ below, layers)
     s = np.where(s > KERNEL * s[0], s, 0.0)
     U, V = _rotated(U, s, V, W, layers, sigma_xx, noise)
     strengths = np.sum(U * (W @ V), axis=0)
@@ -72,13 +73,6 @@ def _frames_at(noise: float, objective: Any, layers: list[np.ndarray]) -> Frames
         for A, x, (below, above) in zip(layers, xi, pairwise(bases), strict=True)
     )
     return Frames(bases, xi, s, c, float(off_inputs), float(off_end), float(off_layers))
-
-
-def _chain(layers: list[np.ndarray]) -> np.ndarray:
-    W = layers[0]
-    for above in layers[1:]:
-        W = above @ W
-    return W
 
 
 def _outside(R: np.ndarray, M: np.ndarray) -> np.ndarray:

@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 
+Values = np.ndarray | np.floating
+"""What arithmetic makes of arrays of any shape: numpy turns those without axes into numbers."""
+
 
 def finite_grid(**named: Any) -> list[np.ndarray]:
     """The first argument, number, (time,) or (time, mode), and the others, numbers or (mode,), as arrays of one shape.
@@ -25,7 +28,7 @@ def finite_grid(**named: Any) -> list[np.ndarray]:
         raise ValueError(f"shapes {shapes}: give {name} as (time,) or (time, mode), the others as (mode,)") from None
 
 
-def refuse_negative(ts: np.ndarray) -> None:
+def refuse_negative(ts: Values) -> None:
     """`ValueError` for times before the start."""
     if np.any(ts < 0):
         raise ValueError(f"`ts`: times must be >= 0, but the smallest is {ts.min()}; count time from the start")

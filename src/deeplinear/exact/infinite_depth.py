@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import wrightomega
 
-from .grids import finite_grid, refuse_negative
+from .grids import Values, finite_grid, refuse_negative
 
 TERMS = 52  # of the series of ln(1 + x) - x for |x| <= 1/2, up to 2^-52
 NEWTON_STEPS = 8
@@ -42,7 +42,7 @@ def infinite_depth_strength(ts: Any, u0: Any, s: Any) -> np.ndarray:
         flat = u0 / np.sqrt(1 + 2 * u0**2 * t)
         u = np.select([(u0 == 0) | (u0 == s) | (t == 0), s == 0, u0 < s], [u0, flat, rise], fall)
     end = np.maximum(s, 0.0)
-    return np.clip(u, np.minimum(u0, end), np.maximum(u0, end))
+    return np.asarray(np.clip(u, np.minimum(u0, end), np.maximum(u0, end)))
 
 
 def infinite_depth_time(u1: Any, u0: Any, s: Any) -> np.ndarray:
@@ -85,19 +85,19 @@ def infinite_depth_half_time(u0: Any, s: Any) -> np.ndarray:
     return np.where(late, times, np.where((u0 >= s / 2) & (s > 0), 0.0, np.inf))
 
 
-def _psi(delta: np.ndarray) -> np.ndarray:
+def _psi(delta: Values) -> Values:
     """-delta - ln(1 - delta) for delta < 1: s^2 times the time of the fall from infinity to s / delta."""
     return -_log1p_minus(-delta)
 
 
-def _log1p_minus(x: np.ndarray) -> np.ndarray:
+def _log1p_minus(x: Values) -> Values:
     """ln(1 + x) - x."""
     small = np.where(np.abs(x) <= 0.5, x, 0.0)
     series = np.polynomial.polynomial.polyval(-small, 1 / np.arange(2.0, TERMS + 2))
     return np.where(np.abs(x) <= 0.5, -(small**2) * series, np.log1p(x) - x)
 
 
-def _delta_at(psi: np.ndarray, sign: np.ndarray) -> np.ndarray:
+def _delta_at(psi: Values, sign: Values) -> Values:
     """The delta of this sign, below 1, with a given Psi >= 0."""
     small = sign * np.sqrt(2 * psi)
     tail = np.where(sign > 0, -np.expm1(-1 - psi), -psi - np.log1p(psi))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .grids import finite_grid, refuse_negative
+from .grids import Values, finite_grid, refuse_negative
 
 
 def unbalanced_pair(ts: Any, w1: Any, w2: Any, s: Any, input_variance: Any = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +44,7 @@ def unbalanced_pair(ts: Any, w1: Any, w2: Any, s: Any, input_variance: Any = 1.0
         return np.where(rest, w1 * slow, first), np.where(rest, w2 * slow, second)
 
 
-def _log_gain(t: np.ndarray, w1: np.ndarray, w2: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+def _log_gain(t: Values, w1: Values, w2: Values, sigma: Values) -> np.ndarray:
     """ln g, exact where g is near 1 and where the exponential underflows."""
     p, q = w1 + w2, w1 - w2
     k = np.hypot(2 * sigma, p * q)

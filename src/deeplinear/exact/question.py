@@ -64,9 +64,12 @@ def input_spectrum(objective: SquaredError) -> tuple[Array, Array]:
     return jnp.where(variances > rank_tolerance(d_x) * variances[-1], variances, 0.0), Q
 
 
-def losses(objective: SquaredError, W: Float[Array, "time out in"]) -> Float[Array, " time"]:
-    """Loss of every matrix."""
-    return jax.vmap(objective)(W)
+def losses(objective: SquaredError, W: np.ndarray) -> Float[Array, " time"]:
+    """Loss of every matrix (time, d_y, d_x), on the host: no shape has to be compiled."""
+    gap = W - np.asarray(objective.optimum)
+    image = gap if objective.whitened else gap @ np.asarray(objective.sigma_xx)
+    excess = np.maximum(np.sum(gap * image, axis=(1, 2)), 0.0)
+    return jnp.asarray(float(objective.minimum) + float(objective.factor) / 2 * excess)
 
 
 def gradients(objective: Any, network: Network) -> tuple[Array, ...]:

@@ -50,7 +50,7 @@ def descent_regression(objective: SquaredError, network: Network, learning_rate:
     return Curve(learning_rate * k[:, 0], (left + optimum) @ Q.T, objective.minimum + excess)
 
 
-def balance_drift(objective: Any, network: Network, learning_rate: Any) -> tuple[Float[Array, "unit unit"], ...]:
+def balance_drift(objective: Any, network: Network, learning_rate: Any) -> tuple[Float[Array, "_ _"], ...]:
     r"""Change of the imbalance in one step of gradient descent, exactly, for any objective of the end-to-end matrix.
 
     $C_l^+ - C_l = \eta^2 (G_{l+1}^T G_{l+1} - G_l G_l^T)$ with $C_l = W_{l+1}^T W_{l+1} - W_l W_l^T$ and $G_l$ the
