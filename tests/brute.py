@@ -17,8 +17,8 @@ def slopes(layers, sigma_yx, sigma_xx, decay=0.0):
     return out[::-1]
 
 
-def flow(objective, network, ts, decay=0.0, rtol=3e-14, atol=1e-16):
-    """Weights at every time, a list of lists."""
+def flow(objective, network, ts, decay=0.0, rtol=3e-14, atol=1e-16, max_step=0.02):
+    """Weights at every time, a list of lists; steps at the edge of stability would leave errors of 1e-12."""
     layers = [np.asarray(W) for W in network.weights]
     factor = float(objective.factor)
     sigma_yx, sigma_xx = factor * np.asarray(objective.sigma_yx), factor * np.asarray(objective.sigma_xx)
@@ -28,7 +28,7 @@ def flow(objective, network, ts, decay=0.0, rtol=3e-14, atol=1e-16):
     y, t, found = np.concatenate([W.ravel() for W in layers]), 0.0, []
     for end in ts:
         if end > t:
-            y, t = solve_ivp(field, (t, end), y, "DOP853", rtol=rtol, atol=atol).y[:, -1], end
+            y, t = solve_ivp(field, (t, end), y, "DOP853", rtol=rtol, atol=atol, max_step=max_step).y[:, -1], end
         found.append(split(y))
     return found
 

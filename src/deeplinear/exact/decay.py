@@ -108,7 +108,7 @@ def decayed_fixed_points(s: float, depth: int, gamma: float) -> DecayedFixedPoin
 def _polished(u: float, s: float, gamma: float, power: float) -> float:
     """One more Newton step for ln(u^p (s - u) / gamma) = 0, kept where it helps: not at a double root."""
     slope = power - u / (s - u)
-    step = (power * np.log(u) + np.log(s - u) - np.log(gamma)) / slope if slope else 0.0
+    step = np.log(u**power * (s - u) / gamma) / slope if slope else 0.0
     return u * (1 - step) if abs(step) < 1e-6 else u
 
 
