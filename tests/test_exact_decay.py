@@ -150,3 +150,5 @@ def test_imbalance_decays(widths):
     assert worst < 1e-13
     with pytest.raises(ValueError, match=">= 0"):
         decayed_imbalance(network, [-1.0], gamma)
+    with pytest.raises(ValueError, match="`weight_decay`"):
+        decayed_imbalance(network, [1.0], -gamma)

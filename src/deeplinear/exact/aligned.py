@@ -104,7 +104,8 @@ def decoupled(objective: SquaredError, network: Network) -> Decoupled:
     between common frames; raises `NotExact` with each that fails, `ValueError` for other objectives and widths.
 
     `solution(ts)` has `ts` (time,), `end_to_end` (time, d_y, d_x), `loss` (time,), `strengths` (time, mode) and
-    `layer_weights` (time, layer, mode); `solution.trajectory(ts)` the networks with all their weights.
+    `layer_weights` (time, layer, mode); `solution.trajectory(ts)` the networks with all their weights. Computed on the
+    host, so not inside `jit`.
 
     >>> from deeplinear import init
     >>> objective = SquaredError.from_singular_values([2.0, 1.0], d_x=3, d_y=2)

@@ -15,7 +15,7 @@ from scipy.optimize import root_scalar
 from ..network import Network
 from .grids import finite_grid
 from .modes import mode_strength
-from .question import checked_times, imbalances
+from .question import check_decay, checked_times, imbalances
 
 TIGHT = 4 * float(np.finfo(float).eps)  # the finest that root finding accepts, and rounding of ln gamma
 
@@ -133,12 +133,14 @@ def decayed_imbalance(network: Network, ts: Any, weight_decay: float) -> tuple[F
     r"""Imbalance of every junction along the flow of any objective with weight decay $\gamma$.
 
     $C_l(t) = C_l(0) \, e^{-2 \gamma t}$ with $C_l = W_{l+1}^T W_{l+1} - W_l W_l^T$: decay balances any network. A tuple
-    of h - 1 arrays (time, d_l, d_l). Raises `ValueError` for times that are negative or not finite.
+    of h - 1 arrays (time, d_l, d_l). Raises `ValueError` for times that are negative or not finite, and
+    for such a decay.
 
     >>> decayed_imbalance(Network([[[1.0]], [[2.0]]]), [0.0, 1.0], weight_decay=0.5)[0][:, 0, 0].round(4)
     Array([3.    , 1.1036], dtype=float64)
 
     Source: Kunin et al. (2021), "Neural mechanics", for what decay does to a conserved quantity.
     """
+    check_decay(weight_decay)
     shrink = jnp.exp(-2 * weight_decay * checked_times(ts))[:, None, None]
     return tuple(C[None] * shrink for C in imbalances(network.weights))

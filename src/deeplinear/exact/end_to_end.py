@@ -98,7 +98,7 @@ def balanced(objective: SquaredError, network: Network) -> Balanced:
     raises `NotExact` otherwise, `ValueError` for other objectives and widths.
 
     `solution(ts)` has `ts` (time,), `end_to_end` (time, d_y, d_x), `loss` (time,) and `layer_singular_values` (time,
-    rank); `solution.trajectory(ts)` the networks with all their weights.
+    rank); `solution.trajectory(ts)` the networks with all their weights. Computed on the host, so not inside `jit`.
 
     >>> from deeplinear import init
     >>> objective = SquaredError.from_moments([[2.0, 1.0]], [[1.0, 0.5], [0.5, 2.0]])

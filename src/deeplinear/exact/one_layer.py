@@ -5,15 +5,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import Check, require
-from .question import Curve, check_question, checked_times, input_spectrum
+from .question import Curve, check_decay, check_question, checked_times, input_spectrum
 
 
 class Regression(eqx.Module):
@@ -54,8 +52,8 @@ def regression(objective: SquaredError, network: Network, *, weight_decay: Any =
     with c the factor of the loss scale and $\gamma$ = `weight_decay` (the descended function is $L + \frac{\gamma}{2}
     \|W\|^2$; the loss that is returned is L). `solution(ts)` has `ts` (time,), `end_to_end` (time, d_y, d_x) and `loss`
     (time,); `solution.trajectory(ts)` the networks. Accurate to rounding at any time; the excess loss keeps its
-    relative accuracy as it vanishes. Raises `NotExact` for deeper networks, `ValueError` for other objectives and
-    negative decay.
+    relative accuracy as it vanishes. Works under `jit` and `vmap`. Raises `NotExact` for deeper networks,
+    `ValueError` for other objectives and negative decay.
 
     >>> objective = SquaredError.from_moments([[2.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]])  # the second input never occurs
     >>> solution = regression(objective, Network([[[0.0, 1.0]]]))
@@ -67,8 +65,7 @@ def regression(objective: SquaredError, network: Network, *, weight_decay: Any =
     check_question(objective, network)
     off = 0.0 if network.depth == 1 else float("inf")
     checks = require([Check("regression", "the network has one layer", off, 0.0)])
-    if not isinstance(weight_decay, Tracer) and not (np.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
+    check_decay(weight_decay)
     W0, optimum, factor = network.weights[0], objective.optimum, objective.factor
     variances, Q = input_spectrum(objective)
     rates = factor * variances + weight_decay

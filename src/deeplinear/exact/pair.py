@@ -44,6 +44,37 @@ def unbalanced_pair(ts: Any, w1: Any, w2: Any, s: Any, input_variance: Any = 1.0
         return np.where(rest, w1 * slow, first), np.where(rest, w2 * slow, second)
 
 
+def unbalanced_pair_time(u1: Any, w1: Any, w2: Any, s: Any, input_variance: Any = 1.0) -> np.ndarray:
+    r"""Time at which the product of two weights in series, $w_1 w_2$ at the start, is u1.
+
+    $$ k c t = \ln \frac{(E_+ - p_0^2)(p_1^2 + E_-)}{(p_0^2 + E_-)(E_+ - p_1^2)}, \quad
+       p^2 = 2 u + \sqrt{4 u^2 + p_0^2 q_0^2}, $$
+
+    in the letters of `unbalanced_pair`; 0 if the product is u1 at the start, inf if it never is. `u1` is a number or
+    (time,); other shapes, units, errors and source are those of `unbalanced_pair`.
+
+    >>> unbalanced_pair_time([0.0, 1.0, 3.0], w1=-1.0, w2=0.5, s=2.0).round(4)
+    array([0.2476, 0.802 ,    inf])
+    """
+    u1, w1, w2, s, c = finite_grid(u1=u1, w1=w1, w2=w2, s=s, input_variance=input_variance)
+    if (c <= 0).any():
+        raise ValueError(f"`input_variance`: a variance must be positive here, but one is {c.min()}")
+    u0, kept, side = w1 * w2, ((w1 - w2) * (w1 + w2)) ** 2, np.where(w1 * w2 < 0, -1.0, 1.0)
+    met = ((u1 - u0) * (s / c - u1) > 0) & ((kept > 0) | (u0 * u1 > 0))  # equal moduli never pass 0
+    # below zero p^2 is the smaller square: there the roles of p and q, of s and -s are changed
+    start, end, sigma = side * u0, side * u1, side * s / c
+    r0, r1, k = (np.sqrt(4 * u**2 + kept) for u in (start, end, sigma))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        square = lambda u, r: np.where(u >= 0, r + 2 * u, kept / (r - 2 * u))
+        x0, x1, high, low = square(start, r0), square(end, r1), square(sigma, k), square(-sigma, k)
+        # the fraction - 1, with both differences of squares written as differences of products
+        gained = (end - start) * (x1 + x0) / (r1 + r0)
+        left = (sigma - end) * (high + x1) / (k + r1)
+        times = np.log1p(2 * k * gained / ((x0 + low) * left)) / k
+        times = np.where(k == 0, (1 / end - 1 / start) / 2, times) / c
+    return np.where(u1 == u0, 0.0, np.where(met, times, np.inf))
+
+
 def _log_gain(t: Values, w1: Values, w2: Values, sigma: Values) -> np.ndarray:
     """ln g, exact where g is near 1 and where the exponential underflows."""
     p, q = w1 + w2, w1 - w2

@@ -27,10 +27,15 @@ class Curve(eqx.Module):
     loss: Float[Array, " time"]
 
 
-def check_question(objective: Any, network: Network) -> None:
-    """`ValueError` unless the objective is a squared error of the network's inputs and outputs."""
+def check_objective(objective: Any) -> None:
+    """`ValueError` unless the objective is a squared error."""
     if not isinstance(objective, SquaredError):
         raise ValueError(f"`objective`: got a {type(objective).__name__}; exact solutions are known for SquaredError")
+
+
+def check_question(objective: Any, network: Network) -> None:
+    """`ValueError` unless the objective is a squared error of the network's inputs and outputs."""
+    check_objective(objective)
     d_y, d_x = objective.optimum.shape
     if (d_x, d_y) != (network.widths[0], network.widths[-1]):
         raise ValueError(
@@ -53,6 +58,12 @@ def checked_times(ts: Any) -> Array:
         if (ts < 0).any():
             raise ValueError(f"`ts`: times must be >= 0, but the smallest is {ts.min()}; count time from the start")
     return jnp.asarray(ts, dtype=float)
+
+
+def check_decay(weight_decay: Any) -> None:
+    """`ValueError` for a weight decay that is concrete and negative or not finite."""
+    if not isinstance(weight_decay, Tracer) and not (np.isfinite(weight_decay) and weight_decay >= 0):
+        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
 
 
 def input_spectrum(objective: SquaredError) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from ..network import Network
 from ..objectives import SquaredError
 from .assumptions import TOLERANCE, Check, require
-from .question import Curve, check_question, gradients, input_spectrum
+from .question import Curve, check_objective, check_question, gradients, input_spectrum
 
 
 def descent_regression(objective: SquaredError, network: Network, learning_rate: Any, ks: Any) -> Curve:
@@ -103,13 +103,15 @@ def stability_limit(objective: SquaredError, depth: int) -> float:
 
     $\eta_{\max} = 2 / \lambda_{\max}$ with $\lambda_{\max} = c \sigma^2 h \, s_1^{2 - 2/h}$: $s_1$ the largest singular
     value of the optimum, $\Sigma_{xx} = \sigma^2 I$ (any $\Sigma_{xx}$ at depth 1), c the factor of the loss scale.
-    Infinite where nothing curves. Raises `NotExact` for other inputs.
+    Infinite where nothing curves. Assumes that no width is below the rank of the optimum. Raises `NotExact` for other
+    inputs, `ValueError` for other objectives.
 
     >>> stability_limit(SquaredError.from_singular_values([4.0, 1.0], 2, 2), depth=2)
     0.25
 
     Source: the largest of `balanced_hessian_spectrum`; Cohen et al. (2021) for its use.
     """
+    check_objective(objective)
     if depth < 1:
         raise ValueError(f"`depth`: a network has at least one layer, not {depth}")
     variances = np.linalg.eigvalsh(np.asarray(objective.sigma_xx))
