@@ -27,7 +27,7 @@ class DecoupledCurve(eqx.Module):
     end_to_end: Float[Array, "time out in"]
     loss: Float[Array, " time"]
     strengths: Float[Array, "time mode"]
-    """u_a^T W v_a, in the order of `solution.U`, `solution.V`."""
+    """u_a^T W v_a, u and v the columns of the last and the first of `solution.frames`."""
     layer_weights: Float[Array, "time layer mode"]
     """xi, whose product over layers is the strength; 0 in layers that a mode does not reach."""
 
