@@ -20,6 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import digamma, expit, hyp2f1, log_expit, logit
 
+from .grids import finite_grid, refuse_negative
+
 TERMS = 56  # of a power series in w <= 1/2, up to 2^-56
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(10)  # error below 1e-16 for an interval of q of length 1
 FLAT = 1e-100  # from depth 3, a target this much smaller than the strength counts as 0: powers of it would underflow
@@ -51,8 +53,7 @@ def mode_strength(ts: Any, u0: Any, s: Any, depth: Any, input_variance: Any = 1.
     """
     h = _checked_depth(depth)
     t, u0, s, c = _checked_grid("ts", ts, u0, s, input_variance, h)
-    if np.any(t < 0):
-        raise ValueError(f"`ts`: times must be >= 0, but the smallest is {t.min()}; count time from the start")
+    refuse_negative(t)
     return _strength(t.ravel(), u0.ravel(), s.ravel(), c.ravel(), h).reshape(t.shape)
 
 
@@ -320,18 +321,7 @@ def _checked_depth(depth: Any) -> int:
 
 def _checked_grid(name: str, along: Any, u0: Any, s: Any, input_variance: Any, h: int) -> list[np.ndarray]:
     """The argument with the time axis, then u0, s and c, as arrays of one shape."""
-    named = {name: along, "u0": u0, "s": s, "input_variance": input_variance}
-    arrays = {key: np.asarray(value, dtype=float) for key, value in named.items()}
-    for key, a in arrays.items():
-        if not np.all(np.isfinite(a)):
-            raise ValueError(f"`{key}`: every value must be finite, but one is {a[~np.isfinite(a)].flat[0]}")
-    first, *modes = arrays.values()
-    shapes = ", ".join(f"`{key}` {a.shape}" for key, a in arrays.items())
-    try:
-        modes = np.broadcast_arrays(*modes)
-        t, u0, s, c = np.broadcast_arrays(first[:, *[None] * modes[0].ndim] if first.ndim == 1 else first, *modes)
-    except ValueError:
-        raise ValueError(f"shapes {shapes}: give {name} as (time,) or (time, mode), the others as (mode,)") from None
+    t, u0, s, c = finite_grid(**{name: along, "u0": u0, "s": s, "input_variance": input_variance})
     if h > 1 and np.any(u0 < 0):
         raise ValueError(f"`u0`: from depth 2 a strength must be >= 0, but one is {u0.min()}; flip the sign of `s` too")
     if np.any(c < 0):

@@ -87,7 +87,7 @@ def over_members(f: Callable) -> Callable:
     another, for in lockstep all would wait for the slowest at every loop; elsewhere they go side by side.
     """
 
-    return eqx.filter_jit(partial(_members, f), **OPTIONS)
+    return jitted(partial(_members, f), 3)
 
 
 def _members(f: Callable, method: Method, each: Problem, shared: Problem, *state: Any):
@@ -119,12 +119,15 @@ def _kernel(method: Method, problem: Problem, progress: Progress, limits: Limits
         return jax.jit(whole, inline=False)(dynamic)
 
 
-@jitted
 def _one_kernel(method: Method, problem: Problem, *state: Any):
-    """Two places, the second idle: a loop of length one would be unrolled, and round otherwise than an ensemble's."""
-    nothing, shared = eqx.partition(problem, jax.tree.map(lambda _: False, problem))
-    two = jax.tree.map(lambda x: jnp.stack([x, jnp.zeros_like(x)]), state)
-    return jax.tree.map(lambda x: x[0], _members(_kernel, method, nothing, shared, *two))
+    """The program of ensembles with two places, the second idle.
+
+    A loop of length one would be unrolled, and so would one whose second place is known to the compiler: both round
+    otherwise. Hence the places are put together and taken apart on the host.
+    """
+    nothing, shared = eqx.partition(problem, False)
+    two = jax.tree.map(lambda x: np.stack([x, np.zeros_like(x)]), state)
+    return jax.tree.map(lambda x: np.asarray(x)[0], _members_as_kernels(method, nothing, shared, *two))
 
 
 _members_as_kernels = over_members(_kernel)

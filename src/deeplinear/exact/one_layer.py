@@ -1,0 +1,74 @@
+"""One layer: linear regression by gradient flow, solved for any inputs."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..network import Network
+from ..objectives import SquaredError
+from ..trajectory import Trajectory
+from .assumptions import Check, require
+from .question import Curve, check_decay, check_question, checked_times, input_spectrum
+
+
+class Regression(eqx.Module):
+    """The flow of one layer; made by `regression`."""
+
+    objective: SquaredError
+    checks: tuple[Check, ...] = eqx.field(static=True)
+    _start: Float[Array, "out in"]  # W(0) Q, in the eigenvectors Q of sigma_xx
+    _limit: Float[Array, "out in"]  # where W Q goes
+    _optimum: Float[Array, "out in"]  # W* Q
+    _rates: Float[Array, " in"]
+    _variances: Float[Array, " in"]
+    _Q: Float[Array, "in in"]
+
+    def __call__(self, ts: Any) -> Curve:
+        """End-to-end matrix and loss at times (time,); raises `ValueError` for times that are negative or infinite."""
+        ts = checked_times(ts)
+        decay = jnp.exp(-self._rates[None, :] * ts[:, None])[:, None, :]
+        rise = -jnp.expm1(-self._rates[None, :] * ts[:, None])[:, None, :]
+        start, limit, optimum = self._start[None], self._limit[None], self._optimum[None]
+        # written as what is left, so that the loss keeps its digits where W is at its target to rounding
+        left = (start - limit) * decay + (limit - optimum)
+        excess = self.objective.factor / 2 * jnp.sum(left**2 * self._variances[None, None, :], axis=(1, 2))
+        return Curve(ts, (start * decay + limit * rise) @ self._Q.T, self.objective.minimum + excess)
+
+    def trajectory(self, ts: Any) -> Trajectory:
+        """The network at times (time,)."""
+        curve = self(ts)
+        networks = jax.tree.unflatten(jax.tree.structure(Network([self._Q])), [curve.end_to_end])
+        return Trajectory(curve.ts, networks, objective=self.objective)
+
+
+def regression(objective: SquaredError, network: Network, *, weight_decay: Any = 0.0) -> Regression:
+    r"""Gradient flow of a network of one layer, for any $\Sigma_{xx}$, singular ones included.
+
+    $$ W(t) = W_0 e^{-K t} + c \, \Sigma_{yx} \int_0^t e^{-K r} dr, \quad K = c \, \Sigma_{xx} + \gamma I $$
+
+    with c the factor of the loss scale and $\gamma$ = `weight_decay` (the descended function is $L + \frac{\gamma}{2}
+    \|W\|^2$; the loss that is returned is L). `solution(ts)` has `ts` (time,), `end_to_end` (time, d_y, d_x) and `loss`
+    (time,); `solution.trajectory(ts)` the networks. Accurate to rounding at any time; the excess loss keeps its
+    relative accuracy as it vanishes. Works under `jit` and `vmap`. Raises `NotExact` for deeper networks,
+    `ValueError` for other objectives and negative decay.
+
+    >>> objective = SquaredError.from_moments([[2.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]])  # the second input never occurs
+    >>> solution = regression(objective, Network([[[0.0, 1.0]]]))
+    >>> solution([0.0, 1.0, 1e6]).end_to_end[:, 0].round(4).tolist()
+    [[0.0, 1.0], [1.2642, 1.0], [2.0, 1.0]]
+
+    Source: Le Cun, Kanter and Solla (1991), Phys. Rev. Lett. 66; with sources it is the variation of constants.
+    """
+    check_question(objective, network)
+    off = 0.0 if network.depth == 1 else float("inf")
+    checks = require([Check("regression", "the network has one layer", off, 0.0)])
+    check_decay(weight_decay)
+    W0, optimum, factor = network.weights[0], objective.optimum, objective.factor
+    variances, Q = input_spectrum(objective)
+    rates = factor * variances + weight_decay
+    share = jnp.where(rates > 0, factor * variances / jnp.where(rates > 0, rates, 1.0), 0.0)
+    rotated = optimum @ Q
+    return Regression(objective, checks, W0 @ Q, rotated * share[None, :], rotated, rates, variances, Q)
