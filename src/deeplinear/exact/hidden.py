@@ -19,9 +19,10 @@ from .riccati import Flow
 
 NODES, GAUSS = (np.array(x) for x in np.polynomial.legendre.leggauss(8))
 NODES, GAUSS = (NODES + 1) / 2, GAUSS / 2  # on [0, 1]; error below 1e-15 for a step of `REACH`
-REACH = 0.5  # of a step, times the rates at play: the integrand's nearest singularity is at least twice as far
+REACH = 0.7  # of a step, times the rates at play: the integrand's nearest singularity is farther than that
 SETTLED = 1e-13  # relative: a row whose slope is smaller stands still, and what it could still feel is left out
-NEGLIGIBLE = 1e-17  # a row that adds less than this to M has no say in the step
+NEGLIGIBLE = 1e-17  # a row that adds less than this to M has no say in the length of a step
+FAINT = 1e-16  # a row that decays and is smaller than this, relative, need not be followed
 
 
 def rows_at(flow: Flow, ts: Array) -> Array:
@@ -75,7 +76,8 @@ def _length(flow: Flow, C: Array) -> tuple[Array, Array]:
     unmoved = jnp.linalg.norm(slope, axis=1) <= SETTLED * top * jnp.sqrt(squares)
     gone = (l <= 0) & (c * squares <= NEGLIGIBLE * jnp.maximum(2 * jnp.abs(l), 1e-300))
     rate = jnp.max(jnp.where(gone | (squares == 0), 0.0, jnp.abs(l))) + c * jnp.sum(squares)
-    return REACH / jnp.where(rate > 0, rate, 1.0), jnp.all(unmoved | gone) | (rate == 0)
+    faint = (l <= 0) & (squares <= FAINT**2 * jnp.sum(squares))
+    return REACH / jnp.where(rate > 0, rate, 1.0), jnp.all(unmoved | faint) | (jnp.max(squares) == 0)
 
 
 def _moved(C: Array, l: Array, c: Array, length: Array) -> Array:

@@ -62,6 +62,8 @@ class Flow(eqx.Module):
     """[W_1^T; W_2], or a square factor with the same Q Q^T if the network is wide (n, r)."""
     Z: Array
     """Q0 in hidden coordinates of which those beyond the rank are 0 (n, r)."""
+    hidden: Array
+    """Z = Q0 hidden, but for rounding (r, r)."""
     B: Array
     """Z in the eigenvectors of F (N, r)."""
 
@@ -89,7 +91,7 @@ def prepared(W1: Array, W2: Array, sigma_yx: Array, lam: Array, variance: Array,
     """The eigenvectors of F and the start in them."""
     U, s, V = thin_svd(sigma_yx)
     half, Q0 = variance * lam / 2, narrowed(jnp.concatenate([W1.T, W2]))
-    Z = _without_noise(Q0)
+    Z, rotation = _without_noise(Q0)
     inputs, outputs = Z[: V.shape[0]], Z[V.shape[0] :]
     along_v, along_u = V.T @ inputs, U.T @ outputs
     many_inputs = V.shape[0] > U.shape[0]
@@ -101,7 +103,7 @@ def prepared(W1: Array, W2: Array, sigma_yx: Array, lam: Array, variance: Array,
     outer = jnp.full(rest.shape[:1], -half if many_inputs else half)
     rates = jnp.concatenate([l, -l, outer])
     B = jnp.concatenate([plus, minus, rest])
-    return Flow(V, U, kernel, s, half, variance, decay, (cos, sin), rates, Q0, Z, B)
+    return Flow(V, U, kernel, s, half, variance, decay, (cos, sin), rates, Q0, Z, rotation, B)
 
 
 def narrowed(Q: Array) -> Array:
@@ -117,13 +119,13 @@ def narrowed(Q: Array) -> Array:
     return jnp.linalg.qr(Q.T, mode="r").T
 
 
-def _without_noise(Q0: Array) -> Array:
-    """Q0 rotated from the right such that directions at rounding level are exactly 0."""
+def _without_noise(Q0: Array) -> tuple[Array, Array]:
+    """Q0 rotated from the right such that directions at rounding level are exactly 0, and the rotation."""
     if Q0.shape[1] == 1:
-        return Q0
+        return Q0, jnp.ones((1, 1))
     _, size, V = jnp.linalg.svd(jnp.linalg.qr(Q0, mode="r"), full_matrices=False)
     noise = 8 * float(jnp.finfo(Q0.dtype).eps) * max(Q0.shape)
-    return (Q0 @ V.T) * (size > noise * size[0]).astype(Q0.dtype)[None, :]
+    return (Q0 @ V.T) * (size > noise * size[0]).astype(Q0.dtype)[None, :], V.T
 
 
 def _outside(V: Array, X: Array) -> tuple[Array, Array]:
@@ -176,10 +178,24 @@ def factor_at(flow: Flow, t: Array) -> Array:
 
 def factor_at_infinity(flow: Flow) -> Array:
     """The limit of `factor_at`: differences of rates of growth become `SEPARATED`, equal ones stay equal."""
-    return _stable(flow, limit_weights(flow)[0])
+    return _stable(flow, _limit_weights(flow)[0])
 
 
-def limit_weights(flow: Flow) -> tuple[_Weights, Array]:
+def escape_rate(flow: Flow) -> Array:
+    """Rate at which rounding takes the start off the stable manifold of a saddle that it lies on; 0 if on none.
+
+    It lies on one if a row that grows faster than a pivot's lies in the span of others.
+    """
+    weights, grade = _limit_weights(flow)
+    _, pivots, sizes = _triangular(flow.B, weights)
+    rank, l = flow.B.shape[1], jnp.maximum(flow.exponents(), 0.0)
+    order = jnp.argsort(-grade)[:rank]
+    used = sizes > 0
+    missed = grade[order] > jnp.where(used, grade[pivots], 0)
+    return jnp.max(jnp.where(missed, l[order] - jnp.where(used, l[pivots], 0.0), 0.0))
+
+
+def _limit_weights(flow: Flow) -> tuple[_Weights, Array]:
     """Weights that stand for infinite time, and the class of every row's rate, 0 where it does not grow (N,)."""
     m, top = flow.s.shape[0], jnp.max(jnp.abs(flow.rates))
     s = jnp.where(flow.s <= REPEATED * flow.s[0], 0.0, flow.s)
