@@ -99,7 +99,7 @@ class TwoLayer(eqx.Module):
         Rounding errs by about 1e-14 of Q Q^T, and of W, at any time.
         """
         ts = _checked_times(ts)
-        return TwoLayerState(ts, _factors(self, ts), self.objective, self._warning(ts))
+        return TwoLayerState(ts, _factors(*self._parts, ts), self.objective, self._warning(ts))
 
     def limit(self) -> TwoLayerState:
         """The state for t to infinity.
@@ -107,7 +107,7 @@ class TwoLayer(eqx.Module):
         The modes that grow fastest, as many as the start reaches: a direction that lies at rounding level in the span
         of faster ones (1e-10) counts as missing, so that a start on the stable manifold of a saddle ends there.
         """
-        return TwoLayerState(jnp.array(jnp.inf), _limit(self), self.objective)
+        return TwoLayerState(jnp.array(jnp.inf), _limit(*self._parts), self.objective)
 
     def weights(self, ts: Any) -> Network:
         r"""W_1(t) and W_2(t) with a leading time axis (none for one time).
@@ -118,7 +118,7 @@ class TwoLayer(eqx.Module):
         """
         ts = _checked_times(ts)
         d_x = self.network.widths[0]
-        Q = _hidden(self, jnp.atleast_1d(ts))
+        Q = _hidden(*self._parts, self.network, self.lam, jnp.atleast_1d(ts))
         Q = Q.reshape(*ts.shape, *Q.shape[1:])
         W1, W2 = jnp.swapaxes(Q[..., :d_x, :], -1, -2), Q[..., d_x:, :]
         return eqx.tree_at(lambda network: network.weights, self.network, (W1, W2))
@@ -127,6 +127,11 @@ class TwoLayer(eqx.Module):
         """The networks at `ts` (time,) as a `Trajectory`, for `deeplinear.measure`."""
         ts = jnp.atleast_1d(_checked_times(ts))
         return Trajectory(ts, self.weights(ts), objective=self.objective)
+
+    @property
+    def _parts(self) -> tuple[riccati.Flow, SquaredError, bool]:
+        """What compiled functions need: `checks`, of numbers that JAX does not trace, would compile them every time."""
+        return self._flow, self.objective, self._scalar
 
     def _warning(self, ts: Array) -> str | None:
         if self._scalar or any(isinstance(x, Tracer) for x in (ts, *jax.tree.leaves(self._flow))) or not ts.size:
@@ -172,22 +177,31 @@ def two_layer(
     Source: Fukumizu (1998), theorem 2; Braun et al. (2022), theorem 3.1 (lambda = 0); Domine et al. (2025), theorem
     3.1 (any lambda); one input and one output: Saxe, McClelland & Ganguli (2014), appendix.
     """
-    checks = _checked(objective, network, tolerance, weight_decay)
+    Q0 = _factor_of(network)
+    checks = _checked(objective, network, Q0, tolerance, weight_decay)
     d_x, d_1, d_y = network.widths
     W1, W2 = (W.astype(float) for W in network.weights)
-    total, size = jnp.sum(W2**2) - jnp.sum(W1**2), jnp.sum(W2**2) + jnp.sum(W1**2)
+    total, size = jnp.sum(Q0[d_x:] ** 2) - jnp.sum(Q0[:d_x] ** 2), jnp.sum(Q0**2)
     lam = jnp.where(jnp.abs(total) <= 4 * EPS * size, 0.0, total / d_1)
     decay = jnp.asarray(weight_decay, dtype=float) / objective.factor
     variance = _variance(objective)
-    flow = eqx.filter_jit(riccati.prepared)(W1, W2, variance * objective.optimum, lam, variance, decay)
+    flow = riccati.prepared(Q0, variance * objective.optimum, lam, variance, decay)
     decays = isinstance(weight_decay, Tracer) or bool(np.any(np.asarray(weight_decay) != 0))
     return TwoLayer(objective, Network([W1, W2]), lam, checks, flow, d_x == d_y == 1 and not decays)
 
 
-def _checked(objective: Any, network: Any, tolerance: float, weight_decay: Any) -> tuple[Check, ...]:
-    """All assumptions; raises for those that fail. None of them is of shapes alone, so nothing is known in a trace."""
+def _factor_of(network: Any) -> Array:
+    """[W_1^T; W_2] with at most d_x + d_y columns; nothing if there are not two layers."""
     if not isinstance(network, Network):
         raise ValueError(f"`network`: got a {type(network).__name__}; give a Network")
+    if network.depth != 2:
+        return jnp.zeros((0, 0))
+    W1, W2 = (W.astype(float) for W in network.weights)
+    return riccati.narrowed(jnp.concatenate([W1.T, W2]))
+
+
+def _checked(objective: Any, network: Network, Q0: Array, tolerance: float, weight_decay: Any) -> tuple[Check, ...]:
+    """All assumptions; raises for those that fail. None of them is of shapes alone, so nothing is known in a trace."""
     check = lambda assumption, violation: Check(THEOREM, assumption, float(violation), tolerance)
     squared = isinstance(objective, SquaredError)
     checks = [
@@ -208,7 +222,7 @@ def _checked(objective: Any, network: Any, tolerance: float, weight_decay: Any) 
     if squared and not objective.whitened:
         checks += _input_checks(objective, network, check)
     if network.depth == 2:
-        checks += _balance_checks(network, weight_decay, check)
+        checks += _balance_checks(network, np.asarray(Q0), weight_decay, check)
     return require(checks)
 
 
@@ -227,14 +241,12 @@ def _input_checks(objective: SquaredError, network: Network, check: Any) -> list
     ]
 
 
-def _balance_checks(network: Network, weight_decay: Any, check: Any) -> list[Check]:
+def _balance_checks(network: Network, Q: np.ndarray, weight_decay: Any, check: Any) -> list[Check]:
     d_x, width, d_y = network.widths
-    W1, W2 = (np.asarray(W, dtype=float) for W in network.weights)
-    Q = np.asarray(riccati.narrowed(jnp.asarray(np.concatenate([W1.T, W2]))))
     D = Q[d_x:].T @ Q[d_x:] - Q[:d_x].T @ Q[:d_x]
     lam = np.trace(D) / width
     outside = (width - D.shape[0]) ** 0.5 * abs(lam)  # the other neurons are 0 in these coordinates
-    size = max(np.linalg.norm(Q[:d_x], 2) ** 2, np.linalg.norm(Q[d_x:], 2) ** 2, abs(lam), np.finfo(float).tiny)
+    size = max(np.linalg.norm(Q[:d_x]) ** 2, np.linalg.norm(Q[d_x:]) ** 2, abs(lam), np.finfo(float).tiny)
     free = width == 1 or (d_x == d_y == 1 and weight_decay == 0)
     violation = np.hypot(np.linalg.norm(D - lam * np.eye(len(D))), outside) / size
     checks = [] if free else [check("the start is lambda-balanced, W_2^T W_2 - W_1 W_1^T = lambda I", violation)]
@@ -255,17 +267,17 @@ def _checked_times(ts: Any) -> Array:
     ts = jnp.asarray(ts, dtype=float)
     if ts.ndim > 1:
         raise ValueError(f"`ts`: has shape {ts.shape}; give one time or a vector of times")
-    if not isinstance(ts, Tracer) and ts.size and not (np.isfinite(ts).all() and (ts >= 0).all()):
+    if not isinstance(ts, Tracer) and ts.size and not (np.isfinite(ts).all() and np.min(ts) >= 0):
         raise ValueError("`ts`: every time must be finite and >= 0; for the end of time see `limit()`")
     return ts
 
 
 @eqx.filter_jit
-def _factors(solution: TwoLayer, ts: Array) -> Array:
+def _factors(flow: riccati.Flow, objective: SquaredError, scalar_case: bool, ts: Array) -> Array:
     """Y at every time; large problems one time after another, so that memory is bounded and branches are taken."""
-    flow, times = solution._flow, ts.reshape(-1) * solution.objective.factor
-    if solution._scalar:
-        Y = scalar.batched(flow.Q0, solution.objective.optimum[0, 0], times * flow.variance)
+    times = ts.reshape(-1) * objective.factor
+    if scalar_case:
+        Y = scalar.batched(flow.Q0, objective.optimum[0, 0], times * flow.variance)
     else:
         together = riccati.AT_ONCE // flow.B.size
         at = lambda t: riccati.factor_at(flow, t)
@@ -274,10 +286,10 @@ def _factors(solution: TwoLayer, ts: Array) -> Array:
 
 
 @eqx.filter_jit
-def _limit(solution: TwoLayer) -> Array:
-    if solution._scalar:
-        return scalar.limit_of(solution._flow.Q0, solution.objective.optimum[0, 0])
-    return riccati.factor_at_infinity(solution._flow)
+def _limit(flow: riccati.Flow, objective: SquaredError, scalar_case: bool) -> Array:
+    if scalar_case:
+        return scalar.limit_of(flow.Q0, objective.optimum[0, 0])
+    return riccati.factor_at_infinity(flow)
 
 
 @eqx.filter_jit
@@ -286,21 +298,23 @@ def _escape_rate(flow: riccati.Flow) -> Array:
 
 
 @eqx.filter_jit
-def _hidden(solution: TwoLayer, ts: Array) -> Array:
+def _hidden(
+    flow: riccati.Flow, objective: SquaredError, scalar_case: bool, network: Network, lam: Array, ts: Array
+) -> Array:
     """Q (time, n, d_1)."""
-    flow, times = solution._flow, ts * solution.objective.factor
-    W1, W2 = solution.network.weights
+    times = ts * objective.factor
+    W1, W2 = network.weights
     start = jnp.concatenate([W1.T, W2])
-    if solution._scalar:
-        return scalar.batched(start, solution.objective.optimum[0, 0], times * flow.variance)
+    if scalar_case:
+        return scalar.batched(start, objective.optimum[0, 0], times * flow.variance)
     if start.shape[1] == 1:
         Q = jax.vmap(lambda t: riccati.factor_at(flow, t))(times)
     else:
         frame = None
         if start.shape[1] > start.shape[0]:  # the neurons that the start uses
             frame, R = jnp.linalg.qr(start.T)
-            sigma_yx, d_x = flow.variance * solution.objective.optimum, W1.shape[1]
-            flow = riccati.prepared(R[:, :d_x], R[:, d_x:].T, sigma_yx, solution.lam, flow.variance, flow.decay)
+            sigma_yx = flow.variance * objective.optimum
+            flow = riccati.prepared(R.T, sigma_yx, lam, flow.variance, flow.decay)
         order = jnp.argsort(times)
         rows = hidden.rows_at(flow, times[order])[jnp.argsort(order)]
         neurons = flow.hidden if frame is None else frame @ flow.hidden

@@ -87,10 +87,11 @@ class Flow(eqx.Module):
         return jnp.concatenate([top, bottom, H[2 * m :]])
 
 
-def prepared(W1: Array, W2: Array, sigma_yx: Array, lam: Array, variance: Array, decay: Array) -> Flow:
+@eqx.filter_jit
+def prepared(Q0: Array, sigma_yx: Array, lam: Array, variance: Array, decay: Array) -> Flow:
     """The eigenvectors of F and the start in them."""
     U, s, V = thin_svd(sigma_yx)
-    half, Q0 = variance * lam / 2, narrowed(jnp.concatenate([W1.T, W2]))
+    half = variance * lam / 2
     Z, rotation = _without_noise(Q0)
     inputs, outputs = Z[: V.shape[0]], Z[V.shape[0] :]
     along_v, along_u = V.T @ inputs, U.T @ outputs
@@ -106,6 +107,7 @@ def prepared(W1: Array, W2: Array, sigma_yx: Array, lam: Array, variance: Array,
     return Flow(V, U, kernel, s, half, variance, decay, (cos, sin), rates, Q0, Z, rotation, B)
 
 
+@eqx.filter_jit
 def narrowed(Q: Array) -> Array:
     """A factor with the same Q Q^T (n, d_1) and at most n columns, without a matrix of size d_1."""
     n, width = Q.shape
