@@ -2,12 +2,19 @@
 
 from .aligned import decoupled as decoupled
 from .assumptions import Check as Check
+from .assumptions import NearMiss as NearMiss
 from .assumptions import NotExact as NotExact
 from .decay import decay_thresholds as decay_thresholds
 from .decay import decayed_fixed_points as decayed_fixed_points
 from .decay import decayed_imbalance as decayed_imbalance
 from .decay import decayed_mode_strength as decayed_mode_strength
 from .deep import unbalanced_mode as unbalanced_mode
+from .dispatch import THEOREMS as THEOREMS
+from .dispatch import Applicability as Applicability
+from .dispatch import Approximation as Approximation
+from .dispatch import Theorem as Theorem
+from .dispatch import applicable as applicable
+from .dispatch import solve as solve
 from .end_to_end import balanced as balanced
 from .end_to_end import end_to_end_velocity as end_to_end_velocity
 from .infinite_depth import infinite_depth_half_time as infinite_depth_half_time

@@ -88,14 +88,15 @@ class Balanced(eqx.Module):
         return Trajectory(ts, networks)
 
 
-def balanced(objective: SquaredError, network: Network) -> Balanced:
+def balanced(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Balanced:
     r"""Gradient flow of a 0-balanced network of any depth, for any $\Sigma_{xx}$, from its end-to-end matrix alone.
 
     $\dot W = \sum_l (W W^T)^{(h-l)/h} \Xi (W^T W)^{(l-1)/h}$ with $\Xi = c (\Sigma_{yx} - W \Sigma_{xx})$ and c the
     factor of the loss scale. The end-to-end flow has no closed form here; it is integrated at a relative tolerance of
     3e-14 (see the module), where `regression`, `decoupled` and, for two layers and white inputs, the Riccati solution
     are closed. The rank of W stays. Late times cost steps until nothing moves. Assumes $W_{l+1}^T W_{l+1} = W_l W_l^T$;
-    raises `NotExact` otherwise, `ValueError` for other objectives and widths.
+    raises `NotExact` if it fails by more than `tolerance` of the largest $|W_l|^2$, `ValueError` for other objectives
+    and widths.
 
     `solution(ts)` has `ts` (time,), `end_to_end` (time, d_y, d_x), `loss` (time,) and `layer_singular_values` (time,
     rank); `solution.trajectory(ts)` the networks with all their weights. Computed on the host, so not inside `jit`.
@@ -113,7 +114,7 @@ def balanced(objective: SquaredError, network: Network) -> Balanced:
     largest = max(float(np.linalg.norm(W, 2)) for W in layers)
     off = max((float(np.linalg.norm(C, 2)) for C in imbalances(layers)), default=0.0) / max(largest**2, 1e-300)
     assumption = "neighbouring layers are balanced, W_{l+1}^T W_{l+1} = W_l W_l^T"
-    checks = require([Check("end-to-end flow", assumption, off, TOLERANCE)])
+    checks = require([Check("end-to-end flow", assumption, off, tolerance)])
     core, frames = _smallest(layers)
     return Balanced(objective, network, checks, Network(core), tuple(jnp.asarray(R) for R in frames))
 
