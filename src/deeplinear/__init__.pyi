@@ -25,7 +25,7 @@ from .measuring import measure as measure
 from .network import Network as Network
 from .objectives import SquaredError as SquaredError
 from .plots.report import report as report
-from .predict import learning_times as learning_times
+from .predict.choice import learning_times as learning_times
 from .trajectory import Ending as Ending
 from .trajectory import Statistics as Statistics
 from .trajectory import Trajectory as Trajectory

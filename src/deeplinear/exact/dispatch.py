@@ -41,7 +41,23 @@ class Theorem(NamedTuple):
         >>> [check.holds for check in THEOREMS[0].measure(SquaredError.from_moments([[2.0]]), start)]
         [False]
         """
-        return _attempted(self, objective, network, tolerance)[1]
+        return self.attempt(objective, network, tolerance)[1]
+
+    def attempt(
+        self, objective: SquaredError, network: Network, tolerance: float = TOLERANCE
+    ) -> tuple[Any, tuple[Check, ...]]:
+        """The solution, or None, and the checks; solutions are lazy, so that building one costs what measuring costs.
+
+        >>> from deeplinear import SquaredError
+        >>> solution, checks = THEOREMS[0].attempt(SquaredError.from_moments([[2.0]]), Network([[[0.1]]]))
+        >>> solution([1.0]).end_to_end.round(4).tolist()
+        [[[1.3011]]]
+        """
+        try:
+            solution = self.build(objective, network, tolerance)
+        except NotExact as error:
+            return None, error.measured
+        return solution, solution.checks
 
 
 THEOREMS = (
@@ -68,7 +84,7 @@ THEOREMS = (
     ),
     Theorem(
         "end-to-end flow",
-        "0-balanced layers of any depth, any inputs: the end-to-end matrix moves by an equation of its own, integrated.",
+        "0-balanced layers of any depth, any inputs: the end-to-end matrix has an equation of its own, integrated.",
         "W' = sum_l (W W^T)^{(h-l)/h} (sigma_yx - W sigma_xx) (W^T W)^{(l-1)/h}",
         "Arora, Cohen and Hazan (2018)",
         lambda objective, network, tolerance: balanced(objective, network, tolerance=tolerance),
@@ -170,9 +186,9 @@ def solve(
 ) -> Solution | Approximation:
     r"""The exact gradient flow from `network`, by the most explicit theorem that applies.
 
-    In this order: `regression`, `decoupled`, `two_layer`, `balanced`; `solution.checks` says which it was. `solution(ts)`
-    has `ts`, `end_to_end` (time, d_y, d_x) and `loss` (time,), and more where more is known; `solution.trajectory(ts)`
-    the networks. Raises `NotExact` where none applies, with every assumption that fails and how far off it is, and
+    In this order: `regression`, `decoupled`, `two_layer`, `balanced`; `solution.checks` says which it was.
+    `solution(ts)` has `ts`, `end_to_end` (time, d_y, d_x) and `loss` (time,), and more where more is known;
+    `solution.trajectory(ts)` the networks. Raises `NotExact` where none applies, with every assumption that fails and how far off it is, and
     `ValueError` as `applicable` does.
 
     Two layers may come near: white inputs up to $d = |\Sigma_{xx} / c - I|_2$, imbalance $\lambda I + C$ with $\lambda$
@@ -191,7 +207,7 @@ def solve(
     _check(objective, network, tolerance)
     measured: list[Check] = []
     for theorem in THEOREMS:
-        solution, checks = _attempted(theorem, objective, network, tolerance)
+        solution, checks = theorem.attempt(objective, network, tolerance)
         if solution is not None:
             return solution
         measured += checks
@@ -211,15 +227,6 @@ def _check(objective: SquaredError, network: Network, tolerance: float) -> None:
     check_question(objective, network)
     if not tolerance >= 0:
         raise ValueError(f"`tolerance`: got {tolerance}; give a relative violation of at least 0")
-
-
-def _attempted(theorem: Theorem, objective: SquaredError, network: Network, tolerance: float) -> tuple[Any, Any]:
-    """The solution, or None, and the checks; solutions are lazy, so that building one costs what measuring costs."""
-    try:
-        solution = theorem.build(objective, network, tolerance)
-    except NotExact as error:
-        return None, error.measured
-    return solution, solution.checks
 
 
 def _near_miss(objective: SquaredError, network: Network) -> NearMiss | None:

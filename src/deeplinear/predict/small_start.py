@@ -1,39 +1,22 @@
-"""When every mode will be learned, predicted from the start: closed forms, and one integration of the start's shape."""
+"""Small random starts: learning times to first order in the size of the start."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
-from .exact.assumptions import TOLERANCE as EXACT
-from .exact.assumptions import Check
-from .exact.modes import half_time, mode_strength
-from .network import Network
-from .objectives import SquaredError
+from ..exact.assumptions import TOLERANCE as EXACT
+from ..exact.assumptions import Check
+from ..exact.modes import half_time, mode_strength
+from ..network import Network
+from ..objectives import SquaredError
+from .prediction import Prediction
 
 SMALL = 0.1  # how large a random start may be, in units of the mode's own scale, for the first-order theory
+LOST = 1e-14  # part of a direction, orthogonal to those of earlier modes, that is rounding: the start misses the mode
 BLOWN_UP = 1e4  # growth of the weights after which one direction is left and the closed tail takes over
-
-
-class Prediction(NamedTuple):
-    """Predicted learning times, with the formula's name and what it assumed."""
-
-    name: str | None
-    """The theory that applies, or None."""
-    formula: str
-    half_times: np.ndarray
-    """Time at which each mode reaches half of its final strength, shape (mode,); inf: never; NaN: no prediction."""
-    strengths: Callable[[Any], np.ndarray] | None
-    """Predicted strengths: times (time,) -> (time, mode), NaN where there is no prediction; None without theory."""
-    checks: tuple[Check, ...]
-    """Every assumption that was examined; those of theories that were passed over included."""
-
-    @property
-    def violations(self) -> tuple[Check, ...]:
-        return tuple(check for check in self.checks if not check.holds)
 
 
 class _Problem(NamedTuple):
@@ -65,47 +48,10 @@ class _Problem(NamedTuple):
         return W
 
 
-def learning_times(objective: SquaredError, network: Network) -> Prediction:
-    r"""Predicted half-time of every mode: when its strength reaches half of its final value.
-
-    Tried in this order, each with its assumptions measured:
-
-    - decoupled modes (exact): $t = \ln(s / (c u_0) - 1) / (2 s)$ at depth 2, $\dot u = h u^{2-2/h} (s - c u)$ at depth
-      h. Assumes that every mode is an eigenvector of $\Sigma_{xx}$ (variance c), layers 0-balanced and aligned with the
-      modes.
-    - small random start (first order): at depth 2, $t = \ln(2 s_k / (c |b_k^\perp|^2)) / (2 s_k)$ with $b_k = (W_1 v_k
-      + W_2^T u_k) / \sqrt 2$ made orthogonal to those of earlier modes; deeper, for the first mode only, the blow-up
-      time of $\dot W_j = W_{j+1:h}^T \Sigma_{yx} W_{1:j-1}^T$ plus the rest of the closed curve. Assumes $\Sigma_{xx} =
-      c I$ and weights small against the mode.
-
-    A bottleneck leaves modes beyond its width unlearned (infinite). Where no theory applies, `name` is None, every
-    half-time is NaN and `violations` says by how much each assumption fails. Raises `ValueError` for an objective other
-    than `SquaredError` and for widths that do not fit it.
-
-    >>> from deeplinear import init
-    >>> objective = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
-    >>> learning_times(objective, init.decoupled(0, objective, (2, 4, 2), 1e-3)).half_times.round(4).tolist()
-    [1.9001, 3.4534]
-
-    Source: Saxe, McClelland and Ganguli (2014), eq. (7); Atanasov, Bordelon and Pehlevan (2022) for the direction of
-    escape.
-    """
-    if not isinstance(objective, SquaredError):
-        raise ValueError(f"`objective`: got a {type(objective).__name__}; learning times are known for SquaredError")
-    if objective.optimum.shape != (network.widths[-1], network.widths[0]):
-        d_y, d_x = objective.optimum.shape
-        raise ValueError(
-            f"`network`: maps {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective has {d_x} "
-            f"and {d_y}"
-        )
-    problem = _in_modes(objective, network)
-    checks: tuple[Check, ...] = ()
-    for theory in (_decoupled, _small_start):
-        prediction = theory(problem)
-        checks += prediction.checks
-        if not prediction.violations:
-            return prediction._replace(checks=checks, half_times=prediction.half_times / problem.factor)
-    return Prediction(None, "", np.full(problem.s.shape, np.nan), None, checks)
+def small_start(objective: SquaredError, network: Network) -> Prediction:
+    """First order in a small random start, if the start is small and the inputs are white on the modes."""
+    prediction = _canonical(_in_modes(objective, network))
+    return prediction._replace(half_times=prediction.half_times / float(objective.factor))
 
 
 def _in_modes(objective: SquaredError, network: Network) -> _Problem:
@@ -121,33 +67,8 @@ def _in_modes(objective: SquaredError, network: Network) -> _Problem:
     return _Problem(layers, U, s, V, variances, inputs, float(objective.factor))
 
 
-def _decoupled(problem: _Problem) -> Prediction:
-    """Exact curves of aligned modes."""
-    name, depth = "decoupled modes", problem.depth
-    checks = [problem.inputs._replace(theorem=name, assumption="every mode of the data is an eigenvector of sigma_xx")]
-    u0 = problem.strengths
-    if depth > 1:
-        largest = max(float(np.linalg.norm(W, 2)) for W in problem.layers)
-        square = max(largest**2, 1e-300)
-        imbalance = max(float(np.linalg.norm(b.T @ b - a @ a.T, 2)) for a, b in pairwise(problem.layers)) / square
-        W = problem.end_to_end
-        off = float(np.linalg.norm(W - (problem.U * u0) @ problem.V.T) / max(np.linalg.norm(W), 1e-300))
-        checks.append(Check(name, "neighbouring layers are balanced, W_{l+1}^T W_{l+1} = W_l W_l^T", imbalance, EXACT))
-        checks.append(Check(name, "the end-to-end matrix is diagonal in the modes of the data", off, EXACT))
-    signs = np.where(u0 < 0, -1.0, 1.0) if depth > 1 else np.ones_like(u0)
-    size, s = signs * u0, signs * problem.s
-
-    def strengths(ts: Any) -> np.ndarray:
-        return signs * mode_strength(problem.factor * np.asarray(ts), size, s, depth, problem.variances)
-
-    formula = "u' = s - c u" if depth == 1 else f"u' = {depth} u^({2 * depth - 2}/{depth}) (s - c u)"
-    if depth == 2:
-        formula = "u(t) = (s/c) / (1 + (s/(c u0) - 1) exp(-2 s t))"
-    return Prediction(name, formula, half_time(size, s, depth, problem.variances), strengths, tuple(checks))
-
-
-def _small_start(problem: _Problem) -> Prediction:
-    """First order in a small random start; canonical time throughout."""
+def _canonical(problem: _Problem) -> Prediction:
+    """The prediction in canonical time."""
     name, depth, c = "small random start", problem.depth, float(problem.variances.mean())
     spread = float(np.ptp(problem.variances) / c) if c > 0 else 1.0
     white = Check(
@@ -185,7 +106,7 @@ def _two_layer_half_times(problem: _Problem, c: float) -> np.ndarray:
     diagonal = np.abs(np.diagonal(np.linalg.qr(b, mode="r")))
     remaining[: diagonal.size] = diagonal**2
     half = np.full(problem.s.shape, np.inf)
-    grows = (problem.s > 1e-14 * problem.s[0]) & (remaining > 0)
+    grows = (problem.s > 1e-14 * problem.s[0]) & (remaining > LOST**2 * np.sum(b**2, axis=0))
     half[grows] = np.log(2 * problem.s[grows] / (c * remaining[grows])) / (2 * problem.s[grows])
     return half
 

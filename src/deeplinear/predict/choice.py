@@ -1,0 +1,93 @@
+"""When every mode will be learned: by an exact solution where one applies, else to first order in a small start."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from ..exact.assumptions import Check
+from ..exact.dispatch import THEOREMS
+from ..network import Network
+from ..objectives import SquaredError
+from ..obstructions import obstruction
+from .crossings import half_times, strengths_of
+from .prediction import Prediction
+from .small_start import small_start
+
+CLOSED = ("decoupled modes", "regression")
+"""Theorems whose half-times are cheap at any size; tried first."""
+MAX_WEIGHTS, MAX_WORK = 20_000, 3e9
+"""Size, and operations per evaluation of all modes, from which root finding on a solution takes seconds."""
+
+
+def learning_times(objective: SquaredError, network: Network) -> Prediction:
+    r"""Predicted half-time of every mode: when its strength reaches half of its final value.
+
+    Tried in this order, each with its assumptions measured:
+
+    - decoupled modes (exact): closed times, $t = \ln(s / (c u_0) - 1) / (2 s)$ for two balanced layers; any depth,
+      balanced or not. Assumes that every mode is an eigenvector of $\Sigma_{xx}$ (variance c) and all layers aligned
+      with the modes.
+    - one layer, lambda-balanced two-layer networks on white inputs, 0-balanced networks of any depth (exact): the root
+      of $u_a^T W(t) v_a$ less half its target, W of `exact.regression`, `exact.two_layer`, `exact.balanced`. The latter
+      two up to 20000 weights.
+    - small random start (first order): at depth 2, $t = \ln(2 s_k / (c |b_k^\perp|^2)) / (2 s_k)$ with $b_k = (W_1 v_k
+      + W_2^T u_k) / \sqrt 2$ made orthogonal to those of earlier modes; deeper, for the first mode only, the blow-up
+      time of $\dot W_j = W_{j+1:h}^T \Sigma_{yx} W_{1:j-1}^T$ plus the rest of the closed curve. Assumes $\Sigma_{xx} =
+      c I$ and weights small against the mode.
+
+    The result's `exact` says which kind it is and `solution` is the exact solution. Modes beyond a bottleneck, without
+    correlation, or behind an `obstruction` (the start misses a dimension, or the sign of a determinant that is kept)
+    are never learned: infinite. NaN: later than was looked. Where no theory applies, `name` is None, every half-time is
+    NaN and `violations` says by how much each assumption fails. Raises `ValueError` for an objective other than
+    `SquaredError` and for widths that do not fit it.
+
+    >>> from deeplinear import init
+    >>> objective = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
+    >>> learning_times(objective, init.decoupled(0, objective, (2, 4, 2), 1e-3)).half_times.round(4).tolist()
+    [1.9001, 3.4534]
+    >>> prediction = learning_times(objective, init.balanced(1, (2, 4, 2), scale=1e-2))
+    >>> prediction.name, prediction.exact
+    ('two-layer Riccati', True)
+
+    Source: Saxe, McClelland and Ganguli (2014), eq. (7); those of `exact.solve`; Atanasov, Bordelon and Pehlevan (2022)
+    for the direction of escape.
+    """
+    _check(objective, network)
+    blocked, checks = obstruction(objective, network), ()
+    size = _size(network)
+    theorems = sorted(THEOREMS, key=lambda theorem: theorem.name not in CLOSED or CLOSED.index(theorem.name))
+    theorems = [theorem for theorem in theorems if theorem.name in CLOSED or size.holds]
+    for theorem in theorems:
+        solution, measured = theorem.attempt(objective, network)
+        checks += measured
+        if solution is not None:
+            times = half_times(objective, network, solution)
+            if blocked is not None and theorem.name == "end-to-end flow":
+                times = np.where(np.arange(times.size) >= blocked.rank, np.inf, times)
+            curves = strengths_of(objective, solution)
+            return Prediction(theorem.name, theorem.formula, times, curves, checks, True, solution, blocked)
+    prediction = small_start(objective, network)
+    checks += prediction.checks if size.holds else (size, *prediction.checks)
+    if all(check.holds for check in prediction.checks):
+        return prediction._replace(checks=checks, obstruction=blocked)
+    nothing = np.full(objective.modes[1].shape, np.nan)
+    return Prediction(None, "", nothing, None, checks, obstruction=blocked)
+
+
+def _size(network: Network) -> Check:
+    """Whether an exact solution can be searched for half-times in a fraction of a second."""
+    d_x, d_y = network.widths[0], network.widths[-1]
+    weights = sum(a * b for a, b in pairwise(network.widths)) / MAX_WEIGHTS
+    work = 100 * min(d_x, d_y) * (d_x + d_y) ** 3 / MAX_WORK if network.depth == 2 else 0.0
+    return Check("exact solutions", "the problem is small enough to search them", max(weights, work), 1.0)
+
+
+def _check(objective: SquaredError, network: Network) -> None:
+    if not isinstance(objective, SquaredError):
+        raise ValueError(f"`objective`: got a {type(objective).__name__}; learning times are known for SquaredError")
+    if objective.optimum.shape != (network.widths[-1], network.widths[0]):
+        d_y, d_x = objective.optimum.shape
+        raise ValueError(
+            f"`network`: maps {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective has {d_x} "
+            f"and {d_y}"
+        )
