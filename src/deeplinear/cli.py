@@ -122,7 +122,7 @@ def summary(data: Any, report: Path, record: Path) -> dict[str, Any]:
         "modes": modes,
         "ending": {name: data.attrs["ending"][name] for name in ("kind", "loss", "excess", "time", "message")},
         "statistics": data.attrs["statistics"],
-        "theory": {"name": theory["name"], "violations": theory["violations"]},
+        "theory": {name: theory[name] for name in ("name", "exact", "gap", "violations")},
         "record": str(record),
         "report": str(report),
     }
@@ -240,6 +240,10 @@ def _print_table(data: Any, report: Path) -> None:
         )
     if theory["name"]:
         console.print(f"Theory: {theory['name']}, {theory['formula']}")
+    if theory["gap"] is not None:
+        console.print(
+            f"Exact: {theory['source']}; the simulated end-to-end matrix departs from it by at most {theory['gap']:.1e}"
+        )
     for warning in data.attrs["warnings"]:
         console.print(f"Note: {warning}")
     print(f"Report: {report}")

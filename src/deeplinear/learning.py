@@ -15,8 +15,9 @@ from .flows.solve import gradient_flow
 from .measuring import measure
 from .network import Network
 from .objectives import SquaredError
-from .predict import Prediction, learning_times
+from .predict import Prediction, evaluated, learning_times
 from .tasks import Task
+from .trajectory import Trajectory
 
 
 def learn(
@@ -43,9 +44,10 @@ def learn(
     strength `scale`), "xavier" or "kaiming". `center` subtracts the means, `whiten` makes sigma_xx the identity on its
     range; neither is done unasked. `tolerance`, `time`, `max_steps`, `rtol`, `progress`: see `gradient_flow`.
 
-    The dataset holds loss, mode strengths, spectra, conservation and alignment over time; per mode the singular value,
+    The dataset holds loss, mode strengths (both also by theory where an exact solution applies), spectra, conservation
+    and alignment over time; per mode the singular value,
     the share of explained variance, the target, the half-time simulated and predicted; in its attributes the ending,
-    the theory with its violated assumptions, warnings, versions and the configuration. `deeplinear.report` makes a page
+    the theory with its source, its distance from the simulation (`theory_gap`) or its violated assumptions, warnings, versions and the configuration. `deeplinear.report` makes a page
     of it. Raises `ValueError` for bad data and settings.
 
     >>> import deeplinear as dl
@@ -97,16 +99,27 @@ def run(experiment: Experiment, moments: Moments, progress: bool | Callable[[Any
         progress=progress,
     )
     data = measure(trajectory)
-    data = data.assign(_per_mode(data, objective, start, prediction))
-    if prediction.strengths is not None:
-        curves = prediction.strengths(data["time"].values)
-        data["theory_mode_strengths"] = (
-            ("time", "mode"),
-            curves,
-            {"long_name": f"mode strengths by theory: {prediction.name}"},
-        )
-    data.attrs |= _attributes(experiment, widths, prediction, remarks + _remarks(data, widths))
+    data = data.assign(_per_mode(data, objective, start, prediction)).assign(_theory(data, prediction))
+    gap = theory_gap(trajectory, prediction)
+    data.attrs |= _attributes(experiment, widths, prediction, gap, remarks + _remarks(data, widths))
     return data
+
+
+def theory_gap(trajectory: Trajectory, prediction: Prediction) -> float | None:
+    """Largest distance of the simulated end-to-end matrix from the exact one over time, relative to the largest norm.
+
+    None where no exact solution applies.
+
+    >>> objective = SquaredError.from_moments([[1.0]])
+    >>> start = Network([[[0.1]], [[0.1]]])
+    >>> theory_gap(gradient_flow(objective, start, [0.0, 5.0], rtol=1e-9), learning_times(objective, start)) < 1e-8
+    True
+    """
+    if prediction.solution is None:
+        return None
+    exact, _ = evaluated(prediction.solution, trajectory.ts)
+    size = np.linalg.norm(exact, axis=(1, 2)).max()
+    return float(np.linalg.norm(np.asarray(trajectory.end_to_end) - exact, axis=(1, 2)).max() / max(size, 1e-300))
 
 
 def starting_network(experiment: Experiment, objective: SquaredError, widths: tuple[int, ...]) -> Network:
@@ -169,6 +182,19 @@ def _per_mode(data: xr.Dataset, objective: SquaredError, start: Network, predict
     }
 
 
+def _theory(data: xr.Dataset, prediction: Prediction) -> dict[str, Any]:
+    """Curves by theory at the times of the run."""
+    if prediction.strengths is None:
+        return {}
+    ts, units = data["time"].values, {"units": "1"}
+    label = {"long_name": f"mode strengths by theory: {prediction.name}"} | units
+    curves = {"theory_mode_strengths": (("time", "mode"), prediction.strengths(ts), label)}
+    if prediction.solution is not None:
+        label = {"long_name": f"loss by theory: {prediction.name}"} | units
+        curves["theory_loss"] = ("time", evaluated(prediction.solution, ts)[1], label)
+    return curves
+
+
 def _remarks(data: xr.Dataset, widths: tuple[int, ...]) -> list[str]:
     remarks, ending = [], data.attrs["ending"]
     modes = int(np.sum(data["data_singular_values"].values > 1e-12))
@@ -183,7 +209,7 @@ def _remarks(data: xr.Dataset, widths: tuple[int, ...]) -> list[str]:
 
 
 def _attributes(
-    experiment: Experiment, widths: tuple[int, ...], prediction: Prediction, remarks: list[str]
+    experiment: Experiment, widths: tuple[int, ...], prediction: Prediction, gap: float | None, remarks: list[str]
 ) -> dict[str, Any]:
     settings = experiment.model_dump(mode="json")
     start = f"{experiment.start} start" + (
@@ -207,6 +233,10 @@ def _attributes(
         "theory": {
             "name": prediction.name,
             "formula": prediction.formula,
+            "source": prediction.source,
+            "exact": prediction.exact,
+            "gap": gap,
+            "obstruction": None if prediction.obstruction is None else prediction.obstruction.reason,
             "violations": [{**check._asdict(), "holds": check.holds} for check in checks if not check.holds],
         },
         "warnings": remarks,

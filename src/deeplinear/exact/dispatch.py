@@ -188,8 +188,8 @@ def solve(
 
     In this order: `regression`, `decoupled`, `two_layer`, `balanced`; `solution.checks` says which it was.
     `solution(ts)` has `ts`, `end_to_end` (time, d_y, d_x) and `loss` (time,), and more where more is known;
-    `solution.trajectory(ts)` the networks. Raises `NotExact` where none applies, with every assumption that fails and how far off it is, and
-    `ValueError` as `applicable` does.
+    `solution.trajectory(ts)` the networks. Raises `NotExact` where none applies, with every assumption that fails and
+    how far off it is, and `ValueError` as `applicable` does.
 
     Two layers may come near: white inputs up to $d = |\Sigma_{xx} / c - I|_2$, imbalance $\lambda I + C$ with $\lambda$
     its mean eigenvalue and small C. The error then names the `near_misses`, and `approximate=True` returns that

@@ -74,7 +74,8 @@ def modes(data: xr.Dataset, ax: Axes | None = None) -> Axes:
 def loss(data: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Draw the loss, and the excess over the smallest loss that can be reached, on a logarithmic axis.
 
-    Assumes `loss` (time,) or `excess_loss` (time,) or both; values that are zero or negative are not drawn.
+    Assumes `loss` (time,) or `excess_loss` (time,) or both, and draws `theory_loss` (time,) where present; values that
+    are zero or negative are not drawn.
     Raises ValueError where both are missing.
 
     >>> import xarray as xr
@@ -92,6 +93,9 @@ def loss(data: xr.Dataset, ax: Axes | None = None) -> Axes:
         # in ink: the colours stand for modes
         ax.plot(data["time"].values, values, label=name, **(line(k) | {"color": ink()}))
         ends.append(End(last_drawn(values, above=0.0), ink(), name.replace("excess_loss", "excess")))
+    if "theory_loss" in data:
+        ax.plot(data["time"].values, variable(data, "theory_loss", "time"), label="theory", **dots())
+        _key(ax)
     time_axis(ax, data)
     values = np.concatenate(list(series.values()))
     if log_values(ax, values):

@@ -111,7 +111,10 @@ def _page(data: xr.Dataset) -> str:
         folded=rows[SHOWN_ROWS:],
         figures=drawn,
         lacking=lacking,
-        theory={key: str(theory.get(key) or "") for key in ("name", "formula")} if theory else None,
+        theory={key: str(theory.get(key) or "") for key in ("name", "formula", "source", "obstruction")}
+        | {"gap": reading.number(theory["gap"]) if isinstance(theory.get("gap"), float) else ""}
+        if theory
+        else None,
         violations=reading.violations(data),
         warnings=[str(warning) for warning in reading.entries(data, "warnings")],
         ending=reading.facts(reading.attribute(data, "ending")),

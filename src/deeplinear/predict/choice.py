@@ -65,7 +65,9 @@ def learning_times(objective: SquaredError, network: Network) -> Prediction:
             if blocked is not None and theorem.name == "end-to-end flow":
                 times = np.where(np.arange(times.size) >= blocked.rank, np.inf, times)
             curves = strengths_of(objective, solution)
-            return Prediction(theorem.name, theorem.formula, times, curves, checks, True, solution, blocked)
+            return Prediction(
+                theorem.name, theorem.formula, times, curves, checks, theorem.source, True, solution, blocked
+            )
     prediction = small_start(objective, network)
     checks += prediction.checks if size.holds else (size, *prediction.checks)
     if all(check.holds for check in prediction.checks):

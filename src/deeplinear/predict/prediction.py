@@ -22,6 +22,8 @@ class Prediction(NamedTuple):
     """Predicted strengths: times (time,) -> (time, mode), NaN where there is no prediction; None without theory."""
     checks: tuple[Check, ...]
     """Every assumption that was examined; those of theories that were passed over included."""
+    source: str = ""
+    """Who found the formula."""
     exact: bool = False
     """Whether the theory is exact, up to rounding and the tolerance of its integration."""
     solution: Solution | None = None

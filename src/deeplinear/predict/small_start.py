@@ -15,6 +15,7 @@ from ..objectives import SquaredError
 from .prediction import Prediction
 
 SMALL = 0.1  # how large a random start may be, in units of the mode's own scale, for the first-order theory
+SOURCE = "Atanasov, Bordelon and Pehlevan (2022) for the direction of escape"
 LOST = 1e-14  # part of a direction, orthogonal to those of earlier modes, that is rounding: the start misses the mode
 BLOWN_UP = 1e4  # growth of the weights after which one direction is left and the closed tail takes over
 
@@ -90,7 +91,7 @@ def _canonical(problem: _Problem) -> Prediction:
         half[sizes**2 > SMALL] = np.nan
     half[np.arange(half.size) >= min(min(W.shape) for W in problem.layers)] = np.inf
     half[problem.s <= 1e-14 * problem.s[0]] = np.inf
-    return Prediction(name, _SMALL_FORMULA[depth == 2], half, _curves(problem, half, c), checks)
+    return Prediction(name, _SMALL_FORMULA[depth == 2], half, _curves(problem, half, c), checks, SOURCE)
 
 
 _SMALL_FORMULA = {
