@@ -91,6 +91,75 @@ def test_a_mode_of_the_wrong_sign_is_never_learned():
     np.testing.assert_allclose(prediction.strengths(ts), strengths, rtol=1e-8)
 
 
+# exact solutions ------------------------------------------------------------------------------------------------------
+
+RNG = np.random.default_rng(1)
+MIXED = SquaredError.from_moments(RNG.standard_normal((3, 4)), np.cov(RNG.standard_normal((4, 30))))
+SQUARE = SquaredError.from_singular_values([2.0, 1.0, 0.5], 3, 3, dl.MEAN)
+
+
+def uneven(widths, rows):
+    """A start aligned with the modes of WHITE, whose layers have weights `rows` (layer, mode) along them."""
+    U, _, V = (np.asarray(part) for part in WHITE.modes)
+    frames = [V, *(np.eye(d)[:, :3] for d in widths[1:-1]), U]
+    layers = zip(rows, pairwise(frames), strict=True)
+    return Network([(above * np.array(row)) @ below.T for row, (below, above) in layers])
+
+
+@pytest.mark.parametrize(
+    ("objective", "network", "name"),
+    [
+        (WHITE, uneven((4, 5, 3), [[0.5, -0.1, 1e-3], [0.1, 0.3, 2.0]]), "decoupled modes"),
+        (WHITE, uneven((4, 3, 5, 3), [[0.5, -0.1, 0.3], [0.7, 0.3, 1.0], [0.4, 0.6, 0.2]]), "decoupled modes"),
+        (MIXED, init.gaussian(0, (4, 3), 0.1), "regression"),
+        (WHITE, init.lambda_balanced(0, (4, 3, 3), lam=0.5, scale=0.05), "two-layer Riccati"),
+        (SQUARE, init.balanced(0, (3, 3, 3), scale=0.1), "two-layer Riccati"),
+        (MIXED, init.balanced(1, (4, 5, 3), scale=0.1), "end-to-end flow"),
+        (SQUARE, init.balanced(0, (3, 3, 3, 3), scale=0.3), "end-to-end flow"),
+    ],
+)
+def test_half_times_of_exact_solutions_are_those_of_the_flow(objective, network, name):
+    prediction = learning_times(objective, network)
+    assert prediction.name == name and prediction.exact and prediction.obstruction is None
+    half = prediction.half_times
+    assert np.isfinite(half).all() and (half > 0).all()
+    ts = np.unique(np.concatenate([[0.0], half]))
+    strengths = np.asarray(gradient_flow(objective, network, ts, rtol=1e-10).map(mode_strengths(objective)))
+    np.testing.assert_allclose(prediction.strengths(ts), strengths, atol=1e-8)
+    U, _, V = (np.asarray(part) for part in objective.modes)
+    targets = np.sum(U * (np.asarray(objective.optimum) @ V), axis=0)
+    for a, t in enumerate(half):  # the flow has half of its target there, and not before
+        at = int(np.searchsorted(ts, t))
+        assert strengths[at, a] == pytest.approx(targets[a] / 2, rel=1e-8)
+        assert (np.abs(strengths[:at, a]) < abs(targets[a]) / 2).all()
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_start_with_the_wrong_sign_never_learns_its_last_mode(depth):
+    widths = (3,) * (depth + 1)
+    start = next(n for n in (init.balanced(k, widths, scale=0.2) for k in range(9)) if np.linalg.det(n.end_to_end) < 0)
+    right = start.end_to_end @ np.diag([1.0, 1.0, -1.0])
+    wrong = SquaredError.from_moments(SQUARE.sigma_yx * np.sign(np.linalg.det(SQUARE.sigma_yx)), scale=dl.MEAN)
+    prediction = learning_times(wrong, start)
+    assert prediction.exact and "sign of det" in prediction.obstruction.reason
+    assert np.isfinite(prediction.half_times[:2]).all() and prediction.half_times[2] == np.inf
+    mirrored = learning_times(wrong, init.balanced(0, widths, product=right))
+    assert mirrored.obstruction is None and np.isfinite(mirrored.half_times).all()
+
+
+def test_a_bottleneck_stops_exact_solutions_too():
+    prediction = learning_times(WHITE, init.balanced(0, (4, 2, 3), scale=0.01))
+    assert prediction.name == "two-layer Riccati"
+    assert np.isfinite(prediction.half_times[:2]).all() and prediction.half_times[2] == np.inf
+
+
+def test_large_problems_are_not_searched():
+    objective = SquaredError.from_singular_values(S, 150, 150)
+    prediction = learning_times(objective, init.balanced(0, (150, 100, 150), scale=1e-3))
+    assert prediction.name == "small random start" and not prediction.exact
+    assert "small enough to search" in " ".join(check.assumption for check in prediction.violations)
+
+
 # small random starts --------------------------------------------------------------------------------------------------
 
 
@@ -171,30 +240,36 @@ def test_names_the_assumptions_that_fail():
     eigenvectors = "every mode of the data is an eigenvector of sigma_xx"
     identity = "sigma_xx is a multiple of the identity on the modes"
     small = "weights are small"
-    balance = "neighbouring layers are balanced"
+    layers = "every layer is diagonal between common orthonormal frames"
+    one_layer = ("regression", "the network has one layer")
+    even = ("two-layer Riccati", "the start is lambda-balanced")
+    balance = ("end-to-end flow", "neighbouring layers are balanced")
     diagonal = "the end-to-end matrix is diagonal in the modes of the data"
     start = init.gaussian(0, (4, 5, 3), 1e-3)
     assert broken(learning_times(correlated, start)) == {
         ("decoupled modes", eigenvectors),
-        ("decoupled modes", balance),
         ("decoupled modes", diagonal),
+        ("decoupled modes", layers),
+        one_layer,
+        even,
+        ("two-layer Riccati", "sigma_xx is a multiple of the identity or of a projector"),
+        balance,
         ("small random start", identity),
     }
     large = init.gaussian(0, (4, 5, 3), 1.0)
     assert broken(learning_times(WHITE, large)) == {
-        ("decoupled modes", balance),
         ("decoupled modes", diagonal),
+        ("decoupled modes", layers),
+        one_layer,
+        even,
+        balance,
         ("small random start", small),
     }
-    coupled = init.balanced(0, (4, 5, 3), product=rng.standard_normal((3, 4)))
-    assert broken(learning_times(WHITE, coupled)) == {("decoupled modes", diagonal), ("small random start", small)}
-    single = init.gaussian(0, (4, 3), 1e-3)
-    assert broken(learning_times(correlated, single)) >= {("decoupled modes", eigenvectors)}
 
 
 def test_measures_how_far_off_an_assumption_is():
-    network = init.decoupled(0, WHITE, (4, 5, 3), 1.0)
-    off = Network([network.weights[0], 1.01 * network.weights[1]])
+    network = init.balanced(0, (4, 5, 6, 3), product=np.random.default_rng(0).standard_normal((3, 4)))
+    off = Network([network.weights[0], 1.01 * network.weights[1], network.weights[2]])
     checks = {check.assumption.split(",")[0]: check for check in learning_times(WHITE, off).violations}
     # imbalance (1.01^2 - 1) z^2, relative to the largest layer's square 1.01^2 z^2
     expected = 1 - 1 / 1.01**2

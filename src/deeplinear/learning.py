@@ -45,10 +45,10 @@ def learn(
     range; neither is done unasked. `tolerance`, `time`, `max_steps`, `rtol`, `progress`: see `gradient_flow`.
 
     The dataset holds loss, mode strengths (both also by theory where an exact solution applies), spectra, conservation
-    and alignment over time; per mode the singular value,
-    the share of explained variance, the target, the half-time simulated and predicted; in its attributes the ending,
-    the theory with its source, its distance from the simulation (`theory_gap`) or its violated assumptions, warnings, versions and the configuration. `deeplinear.report` makes a page
-    of it. Raises `ValueError` for bad data and settings.
+    and alignment over time; per mode the singular value, the share of explained variance, the target, the half-time
+    simulated and predicted; in its attributes the ending, the theory with its source, its gap to the simulation or its
+    violated assumptions, warnings, versions and the configuration. `deeplinear.report` makes a page of it. Raises
+    `ValueError` for bad data and settings.
 
     >>> import deeplinear as dl
     >>> data = learn(dl.tasks.semantic(), hidden=16, init="decoupled")

@@ -16,9 +16,9 @@ from ..exact.pair import unbalanced_pair_time
 from ..network import Network
 from ..objectives import SquaredError
 
-CHUNK = 256  # times of one evaluation: solutions are compiled for a number of times
-POINTS = 33  # of a search, per mode
-ROUNDS = 2  # of refinement; then interpolation: the bracket is 1/32768 of the horizon
+CHUNK = 64  # times of one evaluation: solutions are compiled for a number of times
+POINTS = 17  # of a search, per mode
+ROUNDS = 2  # of refinement; then interpolation: their distance is 1/4096 of the horizon
 NEIGHBOURS = 3  # on either side, that the interpolation uses
 FADED = 40.0  # exponent at which rounding has grown to the whole, or a rest has faded to it
 DOUBLINGS = 6  # of the horizon: slow competition between modes takes longer than their own growth
