@@ -15,8 +15,10 @@ from .small_start import small_start
 
 CLOSED = ("decoupled modes", "regression")
 """Theorems whose half-times are cheap at any size; tried first."""
-MAX_WEIGHTS, MAX_WORK = 20_000, 3e9
-"""Size, and operations per evaluation of all modes, from which root finding on a solution takes seconds."""
+MAX_WEIGHTS = 20_000
+"""Size from which root finding on the end-to-end flow takes seconds."""
+MAX_COLUMNS = 16
+"""Columns of Q = [W_1^T; W_2] from which root finding on the two-layer solution does, most of it for compilation."""
 
 
 def learning_times(objective: SquaredError, network: Network) -> Prediction:
@@ -28,8 +30,8 @@ def learning_times(objective: SquaredError, network: Network) -> Prediction:
       balanced or not. Assumes that every mode is an eigenvector of $\Sigma_{xx}$ (variance c) and all layers aligned
       with the modes.
     - one layer, lambda-balanced two-layer networks on white inputs, 0-balanced networks of any depth (exact): the root
-      of $u_a^T W(t) v_a$ less half its target, W of `exact.regression`, `exact.two_layer`, `exact.balanced`. The latter
-      two up to 20000 weights.
+      of $u_a^T W(t) v_a$ less half its target, W of `exact.regression`, `exact.two_layer` (up to 16
+      hidden neurons), `exact.balanced` (up to 20000 weights).
     - small random start (first order): at depth 2, $t = \ln(2 s_k / (c |b_k^\perp|^2)) / (2 s_k)$ with $b_k = (W_1 v_k
       + W_2^T u_k) / \sqrt 2$ made orthogonal to those of earlier modes; deeper, for the first mode only, the blow-up
       time of $\dot W_j = W_{j+1:h}^T \Sigma_{yx} W_{1:j-1}^T$ plus the rest of the closed curve. Assumes $\Sigma_{xx} =
@@ -54,10 +56,13 @@ def learning_times(objective: SquaredError, network: Network) -> Prediction:
     """
     _check(objective, network)
     blocked, checks = obstruction(objective, network), ()
-    size = _size(network)
+    sizes = _sizes(network)
     theorems = sorted(THEOREMS, key=lambda theorem: theorem.name not in CLOSED or CLOSED.index(theorem.name))
-    theorems = [theorem for theorem in theorems if theorem.name in CLOSED or size.holds]
     for theorem in theorems:
+        size = sizes.get(theorem.name)
+        if size is not None and not size.holds:
+            checks += (size,)
+            continue
         solution, measured = theorem.attempt(objective, network)
         checks += measured
         if solution is not None:
@@ -69,19 +74,20 @@ def learning_times(objective: SquaredError, network: Network) -> Prediction:
                 theorem.name, theorem.formula, times, curves, checks, theorem.source, True, solution, blocked
             )
     prediction = small_start(objective, network)
-    checks += prediction.checks if size.holds else (size, *prediction.checks)
+    checks += prediction.checks
     if all(check.holds for check in prediction.checks):
         return prediction._replace(checks=checks, obstruction=blocked)
     nothing = np.full(objective.modes[1].shape, np.nan)
     return Prediction(None, "", nothing, None, checks, obstruction=blocked)
 
 
-def _size(network: Network) -> Check:
-    """Whether an exact solution can be searched for half-times in a fraction of a second."""
-    d_x, d_y = network.widths[0], network.widths[-1]
-    weights = sum(a * b for a, b in pairwise(network.widths)) / MAX_WEIGHTS
-    work = 100 * min(d_x, d_y) * (d_x + d_y) ** 3 / MAX_WORK if network.depth == 2 else 0.0
-    return Check("exact solutions", "the problem is small enough to search them", max(weights, work), 1.0)
+def _sizes(network: Network) -> dict[str, Check]:
+    """Whether an exact solution can be searched for half-times in about a second, by the theorem's name."""
+    weights = sum(a * b for a, b in pairwise(network.widths))
+    columns = min(network.widths[1], network.widths[0] + network.widths[-1]) if network.depth == 2 else 0
+    limits = {"two-layer Riccati": (columns, MAX_COLUMNS), "end-to-end flow": (weights, MAX_WEIGHTS)}
+    words = "the problem is small enough to search the solution for times"
+    return {name: Check(name, words, float(size), float(limit)) for name, (size, limit) in limits.items()}
 
 
 def _check(objective: SquaredError, network: Network) -> None:
