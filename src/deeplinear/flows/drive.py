@@ -60,7 +60,7 @@ class Run:
         keep: int | None,
     ):
         self.method, self.problem, self.marks = method, problem, marks
-        self.rtol, self.atol = (method.calibration * tolerance for tolerance in tolerances)
+        self.rtol, self.atol = (stepping.per_step(method, tolerance, begun.network) for tolerance in tolerances)
         self.goal = -np.inf if goal is None else goal + marks.tail
         self.recorder = Recorder(keep, marks.progressions)
         self.progress, self.time_unit = begun, float(begun.h)
@@ -160,7 +160,7 @@ def begin(
     method: stepping.Method, problem: stepping.Problem, network: Network, rtol: float
 ) -> tuple[Landmarks, stepping.Progress]:
     """The landmarks of a problem and the state before the first step, in one compiled call."""
-    surveyed, begun = _begin(method, problem, network, np.asarray(method.calibration * rtol))
+    surveyed, begun = _begin(method, problem, network, np.asarray(stepping.per_step(method, rtol, network)))
     return on_host(surveyed), begun
 
 

@@ -88,7 +88,7 @@ class Ensemble:
         max_steps: int,
     ):
         self.method, self.problem, self.times = method, problem, times
-        self.rtol, self.atol = method.calibration * tolerances[0], method.calibration * tolerances[1]
+        self.rtol, self.atol = (stepping.per_step(method, tolerance, network) for tolerance in tolerances)
         self.tolerance, self.max_steps = tolerance, max_steps
         self.network = jax.tree.map(np.asarray, network)
         batched = getattr(getattr(problem.objective, "optimum", None), "ndim", 2) == 3
