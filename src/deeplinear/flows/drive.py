@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from .._linalg import one_thread
 from ..network import Network
 from . import compiled, stepping
 from .landmarks import Landmarks, on_host, standing, survey
@@ -90,7 +91,7 @@ class Run:
         known = self.method, type(self.problem.objective), self.progress.network.widths
         # a kernel that is compiled already is done before anyone could wait for it
         inline = compiled.is_small(self.progress.network) and known in _compiled
-        with nullcontext(where_it_is) if inline else beside(interrupted) as call:
+        with one_thread(), nullcontext(where_it_is) if inline else beside(interrupted) as call:
             while True:
                 kind = self._ending(times, max_steps, interrupted)
                 if kind is not None:
