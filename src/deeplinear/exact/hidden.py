@@ -83,6 +83,7 @@ def _length(flow: Flow, C: Array) -> tuple[Array, Array]:
 
 def _moved(C: Array, l: Array, c: Array, length: Array) -> Array:
     """C after one step: e^{l tau} C M^{-1/2} exp(Omega)."""
+    l = jnp.where(jnp.any(C != 0, axis=1), l, 0.0)  # rows that are 0 stay so, however long the step
     size = jnp.where(l == 0, 1.0, 2 * l)
 
     def in_step(t):
