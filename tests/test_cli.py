@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,10 +46,20 @@ def test_json_is_one_object_with_the_promised_fields(capsys):
     np.testing.assert_allclose([mode["half_time_predicted"] for mode in result["modes"]], exact, rtol=1e-12)
     assert set(result["modes"][0]) == {"mode", "singular_value", "half_time", "half_time_predicted", "strength"}
     assert set(result["ending"]) == {"kind", "loss", "excess", "time", "message"}
-    assert result["theory"] == {"name": "decoupled modes", "violations": []}
+    gap = result["theory"].pop("gap")
+    assert result["theory"] == {"name": "decoupled modes", "exact": True, "violations": []}
+    assert 0 < gap < 1e-6
     assert result["statistics"]["steps"] > 0
     assert records.load(result["record"]).attrs["data"] == "semantic"
     assert os.path.exists(result["report"])
+
+
+def test_an_exact_theorem_is_named_with_its_distance_from_the_run(capsys):
+    assert _exit_code(["learn", "semantic", "--hidden", "5", "--start", "balanced", "--scale", "0.1"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Theory: two-layer Riccati" in printed
+    gap = re.search(r"Exact: Fukumizu \(1998\).* departs from it by at most (\S+) ", printed)
+    assert gap and float(gap[1]) < 1e-5
 
 
 def test_what_never_happens_is_null_in_json(capsys):

@@ -57,9 +57,40 @@ def test_a_run_agrees_with_a_library_integrator_on_correlated_inputs():
     assert data.attrs["theory"]["name"] is None
     assert {check["theorem"] for check in data.attrs["theory"]["violations"]} == {
         "decoupled modes",
+        "regression",
+        "two-layer Riccati",
+        "end-to-end flow",
         "small random start",
     }
-    assert "theory_mode_strengths" not in data
+    assert "theory_mode_strengths" not in data and "theory_loss" not in data and data.attrs["theory"]["gap"] is None
+
+
+@pytest.mark.parametrize(
+    ("hidden", "start", "whiten", "name"),
+    [
+        ((), "gaussian", False, "regression"),
+        ((5,), "decoupled", True, "decoupled modes"),
+        ((5,), "balanced", True, "two-layer Riccati"),
+        ((5,), "balanced", False, "end-to-end flow"),
+        ((5, 4), "balanced", False, "end-to-end flow"),
+    ],
+)
+def test_exact_curves_stand_beside_the_run_and_their_distance_is_said(hidden, start, whiten, name):
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((40, 4)) * [1.0, 0.8, 1.2, 1.5]
+    Y = X @ rng.standard_normal((4, 2)) + 0.1 * rng.standard_normal((40, 2))
+    coarse, fine = (
+        dl.learn(X, Y, hidden=hidden, init=start, whiten=whiten, scale=0.2, rtol=rtol, time=8.0)
+        for rtol in (1e-4, 1e-9)
+    )
+    theory = fine.attrs["theory"]
+    assert theory["name"] == name and theory["exact"] and theory["source"] and theory["violations"] == []
+    assert theory["gap"] < 1e-8 and theory["gap"] < coarse.attrs["theory"]["gap"] < 1e-2
+    np.testing.assert_allclose(fine["theory_loss"], fine["loss"], rtol=1e-7)
+    np.testing.assert_allclose(fine["theory_mode_strengths"], fine["mode_strengths"], atol=1e-7)
+    reached = np.isfinite(fine["half_time"]) & np.isfinite(fine["half_time_predicted"]) & (fine["half_time"] > 0)
+    assert reached.any()
+    np.testing.assert_allclose(fine["half_time"][reached], fine["half_time_predicted"][reached], rtol=1e-2)
 
 
 def test_two_runs_are_identical_and_seeds_differ():

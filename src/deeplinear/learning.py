@@ -17,7 +17,6 @@ from .network import Network
 from .objectives import SquaredError
 from .predict import Prediction, evaluated, learning_times
 from .tasks import Task
-from .trajectory import Trajectory
 
 
 def learn(
@@ -99,27 +98,27 @@ def run(experiment: Experiment, moments: Moments, progress: bool | Callable[[Any
         progress=progress,
     )
     data = measure(trajectory)
-    data = data.assign(_per_mode(data, objective, start, prediction)).assign(_theory(data, prediction))
-    gap = theory_gap(trajectory, prediction)
+    data = data.assign(_per_mode(data, objective, start, prediction))
+    gap = None
+    if prediction.strengths is not None:
+        label = {"long_name": f"mode strengths by theory: {prediction.name}", "units": "1"}
+        data["theory_mode_strengths"] = (("time", "mode"), prediction.strengths(data["time"].values), label)
+    if prediction.solution is not None:
+        W, loss = evaluated(prediction.solution, trajectory.ts)
+        data["theory_loss"] = ("time", loss, {"long_name": f"loss by theory: {prediction.name}", "units": "1"})
+        gap = largest_gap(np.asarray(trajectory.end_to_end), W)
     data.attrs |= _attributes(experiment, widths, prediction, gap, remarks + _remarks(data, widths))
     return data
 
 
-def theory_gap(trajectory: Trajectory, prediction: Prediction) -> float | None:
-    """Largest distance of the simulated end-to-end matrix from the exact one over time, relative to the largest norm.
+def largest_gap(W: np.ndarray, exact: np.ndarray) -> float:
+    """Largest distance of two runs of matrices (time, out, in) over time, relative to the second's largest norm.
 
-    None where no exact solution applies.
-
-    >>> objective = SquaredError.from_moments([[1.0]])
-    >>> start = Network([[[0.1]], [[0.1]]])
-    >>> theory_gap(gradient_flow(objective, start, [0.0, 5.0], rtol=1e-9), learning_times(objective, start)) < 1e-8
-    True
+    >>> largest_gap(np.array([[[0.0]], [[1.9]]]), np.array([[[0.0]], [[2.0]]])).__round__(12)
+    0.05
     """
-    if prediction.solution is None:
-        return None
-    exact, _ = evaluated(prediction.solution, trajectory.ts)
     size = np.linalg.norm(exact, axis=(1, 2)).max()
-    return float(np.linalg.norm(np.asarray(trajectory.end_to_end) - exact, axis=(1, 2)).max() / max(size, 1e-300))
+    return float(np.linalg.norm(W - exact, axis=(1, 2)).max() / max(size, 1e-300))
 
 
 def starting_network(experiment: Experiment, objective: SquaredError, widths: tuple[int, ...]) -> Network:
@@ -180,19 +179,6 @@ def _per_mode(data: xr.Dataset, objective: SquaredError, start: Network, predict
             {"long_name": "predicted time at half of the final strength", "units": units},
         ),
     }
-
-
-def _theory(data: xr.Dataset, prediction: Prediction) -> dict[str, Any]:
-    """Curves by theory at the times of the run."""
-    if prediction.strengths is None:
-        return {}
-    ts, units = data["time"].values, {"units": "1"}
-    label = {"long_name": f"mode strengths by theory: {prediction.name}"} | units
-    curves = {"theory_mode_strengths": (("time", "mode"), prediction.strengths(ts), label)}
-    if prediction.solution is not None:
-        label = {"long_name": f"loss by theory: {prediction.name}"} | units
-        curves["theory_loss"] = ("time", evaluated(prediction.solution, ts)[1], label)
-    return curves
 
 
 def _remarks(data: xr.Dataset, widths: tuple[int, ...]) -> list[str]:
