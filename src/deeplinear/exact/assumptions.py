@@ -27,7 +27,11 @@ class Check(NamedTuple):
 
 
 class NearMiss(NamedTuple):
-    """A theorem that applies nearly, and how wrong it would be."""
+    """A theorem that applies nearly, and how wrong it would be.
+
+    >>> NearMiss("two-layer Riccati", "the imbalance beyond lambda I", 1e-5).error_estimate
+    1e-05
+    """
 
     theorem: str
     neglected: str
