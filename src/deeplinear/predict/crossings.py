@@ -62,9 +62,10 @@ def half_times(objective: SquaredError, network: Network, solution: Solution) ->
 
 def strengths_of(objective: SquaredError, solution: Solution) -> Callable[[Any], np.ndarray]:
     """u_a^T W(t) v_a in the modes of the data: times (time,) -> (time, mode)."""
-    order = _order(objective, solution) if isinstance(solution, Decoupled) else None
-    if order is not None:  # small strengths keep digits that W loses
-        return lambda ts: np.asarray(solution(ts).strengths)[:, order]
+    if isinstance(solution, Decoupled):
+        order = _order(objective, solution)
+        if order is not None:  # small strengths keep digits that W loses
+            return lambda ts: np.asarray(solution(ts).strengths)[:, order]
     U, _, V = (np.asarray(part) for part in objective.modes)
     return lambda ts: np.sum(U[None] * (evaluated(solution, ts)[0] @ V), axis=1)
 
