@@ -114,11 +114,13 @@ def run(experiment: Experiment, moments: Moments, progress: bool | Callable[[Any
 def largest_gap(W: np.ndarray, exact: np.ndarray) -> float:
     """Largest distance of two runs of matrices (time, out, in) over time, relative to the second's largest norm.
 
+    Times at which the second is NaN are left out.
+
     >>> largest_gap(np.array([[[0.0]], [[1.9]]]), np.array([[[0.0]], [[2.0]]])).__round__(12)
     0.05
     """
-    size = np.linalg.norm(exact, axis=(1, 2)).max()
-    return float(np.linalg.norm(W - exact, axis=(1, 2)).max() / max(size, 1e-300))
+    size = np.nanmax(np.linalg.norm(exact, axis=(1, 2)))
+    return float(np.nanmax(np.linalg.norm(W - exact, axis=(1, 2))) / max(size, 1e-300))
 
 
 def starting_network(experiment: Experiment, objective: SquaredError, widths: tuple[int, ...]) -> Network:
