@@ -279,7 +279,8 @@ def _factors(flow: riccati.Flow, objective: SquaredError, scalar_case: bool, ts:
     if scalar_case:
         Y = scalar.batched(flow.Q0, objective.optimum[0, 0], times * flow.variance)
     else:
-        together = riccati.AT_ONCE // flow.B.size
+        # times side by side make the compiler work for minutes where the rank is large, and save little there
+        together = riccati.AT_ONCE // flow.B.size if flow.B.shape[1] <= riccati.SIDE_BY_SIDE else 1
         at = lambda t: riccati.factor_at(flow, t)
         Y = lax.map(at, times, batch_size=min(together, max(times.size, 1)) if together > 1 else None)
     return Y.reshape(*ts.shape, *Y.shape[1:])

@@ -24,6 +24,7 @@ from jaxtyping import Array
 
 from .._linalg import thin_svd
 
+SIDE_BY_SIDE = 8  # largest rank at which several times are evaluated together
 SEQUENTIAL = 32  # up to this rank the pivots are found one by one; above, a guess of all of them is tried first
 GROWTH = 3.0  # ln of the largest entry of K that a guess of the pivots may leave: it costs as many digits
 HUGE = 1400.0  # an exponent beyond, times a number, is beyond 1 unless the number is 0

@@ -17,7 +17,7 @@ CLOSED = ("decoupled modes", "regression")
 """Theorems whose half-times are cheap at any size; tried first."""
 MAX_WEIGHTS = 20_000
 """Size from which root finding on the end-to-end flow takes seconds."""
-MAX_COLUMNS = 16
+MAX_COLUMNS = 200
 """Columns of Q = [W_1^T; W_2] from which root finding on the two-layer solution does, most of it for compilation."""
 
 
@@ -30,7 +30,7 @@ def learning_times(objective: SquaredError, network: Network) -> Prediction:
       balanced or not. Assumes that every mode is an eigenvector of $\Sigma_{xx}$ (variance c) and all layers aligned
       with the modes.
     - one layer, lambda-balanced two-layer networks on white inputs, 0-balanced networks of any depth (exact): the root
-      of $u_a^T W(t) v_a$ less half its target, W of `exact.regression`, `exact.two_layer` (up to 16
+      of $u_a^T W(t) v_a$ less half its target, W of `exact.regression`, `exact.two_layer` (up to 200
       hidden neurons), `exact.balanced` (up to 20000 weights).
     - small random start (first order): at depth 2, $t = \ln(2 s_k / (c |b_k^\perp|^2)) / (2 s_k)$ with $b_k = (W_1 v_k
       + W_2^T u_k) / \sqrt 2$ made orthogonal to those of earlier modes; deeper, for the first mode only, the blow-up
