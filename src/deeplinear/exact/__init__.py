@@ -13,6 +13,9 @@ from .end_to_end import end_to_end_velocity as end_to_end_velocity
 from .infinite_depth import infinite_depth_half_time as infinite_depth_half_time
 from .infinite_depth import infinite_depth_strength as infinite_depth_strength
 from .infinite_depth import infinite_depth_time as infinite_depth_time
+from .lambda_balanced import TwoLayer as TwoLayer
+from .lambda_balanced import TwoLayerState as TwoLayerState
+from .lambda_balanced import two_layer as two_layer
 from .modes import half_time as half_time
 from .modes import mode_strength as mode_strength
 from .modes import mode_time as mode_time

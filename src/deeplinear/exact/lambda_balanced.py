@@ -1,0 +1,322 @@
+"""Exact gradient flow of lambda-balanced two-layer networks, of any widths, rank, lambda and time."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+from jaxtyping import Array
+
+from ..network import Network
+from ..objectives import SquaredError
+from ..trajectory import Trajectory
+from . import hidden, riccati, scalar
+from .assumptions import TOLERANCE, Check, require
+
+THEOREM = "two-layer Riccati"
+EPS = float(np.finfo(float).eps)
+LOST = 1e-9  # relative error by rounding from which on a start on a saddle's stable manifold is warned of
+
+
+class TwoLayerState(eqx.Module):
+    r"""What the solution says at times `ts`, (time,) or one: all of it from the factor of $Q Q^T$, when asked.
+
+    >>> from deeplinear import Network, exact
+    >>> objective = SquaredError.from_moments([[2.0]])
+    >>> state = exact.two_layer(objective, Network([[[0.1]], [[0.1]]]))([0.0, 50.0])
+    >>> state.end_to_end[:, 0, 0].round(6).tolist(), state.loss.round(6).tolist()
+    ([0.01, 2.0], [1.98005, 0.0])
+    """
+
+    ts: Array
+    factor: Array
+    """Y (time, d_x + d_y, r) with Q Q^T = Y Y^T, Q = [W_1^T; W_2]."""
+    objective: SquaredError
+    warning: str | None = eqx.field(static=True, default=None)
+    """Why late times are not to be trusted, and from when on; None where they are."""
+
+    @property
+    def qqt(self) -> Array:
+        """Q Q^T = [[W_1^T W_1, W^T], [W, W_2 W_2^T]], (time, d_x + d_y, d_x + d_y)."""
+        return self.factor @ jnp.swapaxes(self.factor, -1, -2)
+
+    @property
+    def end_to_end(self) -> Array:
+        """W = W_2 W_1, (time, d_y, d_x)."""
+        return self._outputs @ jnp.swapaxes(self._inputs, -1, -2)
+
+    @property
+    def gram_in(self) -> Array:
+        """W_1^T W_1, (time, d_x, d_x)."""
+        return self._inputs @ jnp.swapaxes(self._inputs, -1, -2)
+
+    @property
+    def gram_out(self) -> Array:
+        """W_2 W_2^T, (time, d_y, d_y)."""
+        return self._outputs @ jnp.swapaxes(self._outputs, -1, -2)
+
+    @property
+    def loss(self) -> Array:
+        """The objective at W (without the penalty of a weight decay), (time,)."""
+        W = self.end_to_end
+        flat = jax.vmap(self.objective)(W.reshape(-1, *W.shape[-2:]))
+        return flat.reshape(W.shape[:-2])
+
+    @property
+    def _inputs(self) -> Array:
+        return self.factor[..., : self.objective.optimum.shape[1], :]
+
+    @property
+    def _outputs(self) -> Array:
+        return self.factor[..., self.objective.optimum.shape[1] :, :]
+
+
+class TwoLayer(eqx.Module):
+    r"""The exact gradient flow from one start: `solution(ts)`; made by `two_layer`.
+
+    >>> from deeplinear import Network, exact
+    >>> solution = exact.two_layer(SquaredError.from_moments([[2.0]]), Network([[[0.1]], [[0.1]]]))
+    >>> solution(1.0).end_to_end.round(4).tolist(), solution.limit().end_to_end.round(4).tolist()
+    ([[0.4310]], [[2.0]])
+    """
+
+    objective: SquaredError
+    network: Network
+    """The start."""
+    lam: Array
+    """lambda, the mean eigenvalue of W_2^T W_2 - W_1 W_1^T."""
+    checks: tuple[Check, ...] = eqx.field(static=True)
+    """The assumptions, with how far off each is; empty where JAX traces the call."""
+    _flow: riccati.Flow
+    _scalar: bool = eqx.field(static=True)  # one input and one output: no balance needed
+
+    def __call__(self, ts: Any) -> TwoLayerState:
+        """The state at times `ts` >= 0, (time,) in any order, or one time; `ValueError` for others.
+
+        Rounding errs by about 1e-14 of Q Q^T, and of W, at any time.
+        """
+        ts = _checked_times(ts)
+        return TwoLayerState(ts, _factors(*self._parts, ts), self.objective, self._warning(ts))
+
+    def limit(self) -> TwoLayerState:
+        """The state for t to infinity.
+
+        The modes that grow fastest, as many as the start reaches: a direction that lies at rounding level in the span
+        of faster ones (1e-10) counts as missing, so that a start on the stable manifold of a saddle ends there.
+        """
+        return TwoLayerState(jnp.array(jnp.inf), _limit(*self._parts), self.objective)
+
+    def weights(self, ts: Any) -> Network:
+        r"""W_1(t) and W_2(t) with a leading time axis (none for one time).
+
+        $Q Q^T$ leaves a rotation of the hidden layer open, which has no closed form; it is integrated by Magnus steps
+        of 9th order, to about 1e-12 (one hidden neuron, or one input and one output: closed form). The part of a wide
+        layer outside the span of the start's columns stays 0. `ts` as for a call.
+        """
+        ts = _checked_times(ts)
+        d_x = self.network.widths[0]
+        Q = _hidden(*self._parts, self.network, self.lam, jnp.atleast_1d(ts))
+        Q = Q.reshape(*ts.shape, *Q.shape[1:])
+        W1, W2 = jnp.swapaxes(Q[..., :d_x, :], -1, -2), Q[..., d_x:, :]
+        return eqx.tree_at(lambda network: network.weights, self.network, (W1, W2))
+
+    def trajectory(self, ts: Any) -> Trajectory:
+        """The networks at `ts` (time,) as a `Trajectory`, for `deeplinear.measure`."""
+        ts = jnp.atleast_1d(_checked_times(ts))
+        return Trajectory(ts, self.weights(ts), objective=self.objective)
+
+    @property
+    def _parts(self) -> tuple[riccati.Flow, SquaredError, bool]:
+        """What compiled functions need: `checks`, of numbers that JAX does not trace, would compile them every time."""
+        return self._flow, self.objective, self._scalar
+
+    def _warning(self, ts: Array) -> str | None:
+        if self._scalar or any(isinstance(x, Tracer) for x in (ts, *jax.tree.leaves(self._flow))) or not ts.size:
+            return None
+        last = float(ts.max() * self.objective.factor)
+        if float(jnp.max(self._flow.exponents())) * last <= np.log(LOST / EPS):
+            return None  # nothing has had the time to grow
+        rate = float(_escape_rate(self._flow)) * float(self.objective.factor)
+        if rate * float(ts.max()) <= np.log(LOST / EPS):
+            return None
+        return (
+            f"the start lies on the stable manifold of a saddle, to rounding, which grows as exp({rate:.4g} t): "
+            f"a relative error of {LOST:g} from t = {np.log(LOST / EPS) / rate:.4g} on, "
+            f"no correct digit from t = {-np.log(EPS) / rate:.4g} on"
+        )
+
+
+def two_layer(
+    objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, weight_decay: Any = 0.0
+) -> TwoLayer:
+    r"""The exact gradient flow of a lambda-balanced two-layer network: `solution(ts)`, `.limit()`, `.weights(ts)`.
+
+    With $Q = [W_1^T; W_2]$, $W_2^T W_2 - W_1 W_1^T = \lambda I$ and $\Sigma_{xx} = c I$
+
+    $$ Q Q^T(t) = e^{Ft} Q_0 \Big[I + c\, Q_0^T \int_0^t e^{2Fs} ds\, Q_0\Big]^{-1} Q_0^T e^{Ft}, \quad
+       F = \begin{pmatrix} -c \lambda / 2 & \Sigma_{yx}^T \\ \Sigma_{yx} & c \lambda / 2 \end{pmatrix}, $$
+
+    of which $W = W_2 W_1$ is the lower left block. Any widths, ranks, lambda (lambda > 0 needs d_1 <= d_y, lambda < 0
+    d_1 <= d_x) and times. Balance is not needed with one hidden neuron, or with one input and one output.
+    $\Sigma_{xx} = c \Pi$ with a projector $\Pi$ will do if $W_1 = W_1 \Pi$. `weight_decay` gamma adds
+    $\frac{\gamma}{2} (|W_1|^2 + |W_2|^2)$ to the loss and needs lambda = 0; F then loses gamma on its diagonal.
+
+    Times are physical: a loss scale of factor f runs f times faster. Works under `jax.jit` and `jax.vmap`, where values
+    are not checked. Raises `NotExact` with every assumption that fails by more than `tolerance`, relative to the
+    largest of $|W_1|^2, |W_2|^2, |\lambda|$ or to $\Sigma_{xx}$; `ValueError` for widths that do not fit the objective.
+
+    >>> from deeplinear import Network
+    >>> objective = SquaredError.from_singular_values([3.0, 1.0], d_x=2, d_y=2)
+    >>> solution = two_layer(objective, Network([[[0.1, 0.0], [0.0, 0.1]]] * 2))
+    >>> solution([0.0, 1.0, 1e6]).end_to_end[:, 0, 0].round(4).tolist()
+    [0.01, 1.7242, 3.0]
+
+    Source: Fukumizu (1998), theorem 2; Braun et al. (2022), theorem 3.1 (lambda = 0); Domine et al. (2025), theorem
+    3.1 (any lambda); one input and one output: Saxe, McClelland & Ganguli (2014), appendix.
+    """
+    Q0 = _factor_of(network)
+    checks = _checked(objective, network, Q0, tolerance, weight_decay)
+    d_x, d_1, d_y = network.widths
+    W1, W2 = (W.astype(float) for W in network.weights)
+    total, size = jnp.sum(Q0[d_x:] ** 2) - jnp.sum(Q0[:d_x] ** 2), jnp.sum(Q0**2)
+    lam = jnp.where(jnp.abs(total) <= 4 * EPS * size, 0.0, total / d_1)
+    decay = jnp.asarray(weight_decay, dtype=float) / objective.factor
+    variance = _variance(objective)
+    flow = riccati.prepared(Q0, variance * objective.optimum, lam, variance, decay)
+    decays = isinstance(weight_decay, Tracer) or bool(np.any(np.asarray(weight_decay) != 0))
+    return TwoLayer(objective, Network([W1, W2]), lam, checks, flow, d_x == d_y == 1 and not decays)
+
+
+def _factor_of(network: Any) -> Array:
+    """[W_1^T; W_2] with at most d_x + d_y columns; nothing if there are not two layers."""
+    if not isinstance(network, Network):
+        raise ValueError(f"`network`: got a {type(network).__name__}; give a Network")
+    if network.depth != 2:
+        return jnp.zeros((0, 0))
+    W1, W2 = (W.astype(float) for W in network.weights)
+    return riccati.narrowed(jnp.concatenate([W1.T, W2]))
+
+
+def _checked(objective: Any, network: Network, Q0: Array, tolerance: float, weight_decay: Any) -> tuple[Check, ...]:
+    """All assumptions; raises for those that fail. None of them is of shapes alone, so nothing is known in a trace."""
+    check = lambda assumption, violation: Check(THEOREM, assumption, float(violation), tolerance)
+    squared = isinstance(objective, SquaredError)
+    checks = [
+        check("the objective is a SquaredError", 0.0 if squared else np.inf),
+        check("the network has two layers", 0.0 if network.depth == 2 else np.inf),
+    ]
+    if squared and objective.optimum.shape != (network.widths[-1], network.widths[0]):
+        d_y, d_x = objective.optimum.shape
+        raise ValueError(
+            f"`network`: goes from {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective from "
+            f"{d_x} to {d_y}"
+        )
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((objective, network, weight_decay))):
+        require(checks)
+        return ()
+    if not (np.ndim(weight_decay) == 0 and np.isfinite(weight_decay) and weight_decay >= 0):
+        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
+    if squared and not objective.whitened:
+        checks += _input_checks(objective, network, check)
+    if network.depth == 2:
+        checks += _balance_checks(network, np.asarray(Q0), weight_decay, check)
+    return require(checks)
+
+
+def _input_checks(objective: SquaredError, network: Network, check: Any) -> list[Check]:
+    P = np.asarray(objective.sigma_xx) / float(_variance(objective))
+    identity = np.abs(P - np.eye(len(P))).max()
+    if identity <= np.linalg.norm(P @ P - P, 2):
+        return [check("sigma_xx is a multiple of the identity", identity)]
+    W1 = np.asarray(network.weights[0])
+    unseen = np.linalg.norm(W1 - W1 @ P) / max(np.linalg.norm(W1), np.finfo(float).tiny)
+    if np.linalg.norm(P @ P - P, 2) > check("", 0.0).tolerance:
+        return [check("sigma_xx is a multiple of the identity or of a projector", np.linalg.norm(P @ P - P, 2))]
+    return [
+        check("sigma_xx is a multiple of a projector", np.linalg.norm(P @ P - P, 2)),
+        check("W_1 is zero on inputs without variance", unseen),
+    ]
+
+
+def _balance_checks(network: Network, Q: np.ndarray, weight_decay: Any, check: Any) -> list[Check]:
+    d_x, width, d_y = network.widths
+    D = Q[d_x:].T @ Q[d_x:] - Q[:d_x].T @ Q[:d_x]
+    lam = np.trace(D) / width
+    outside = (width - D.shape[0]) ** 0.5 * abs(lam)  # the other neurons are 0 in these coordinates
+    size = max(np.linalg.norm(Q[:d_x]) ** 2, np.linalg.norm(Q[d_x:]) ** 2, abs(lam), np.finfo(float).tiny)
+    free = width == 1 or (d_x == d_y == 1 and weight_decay == 0)
+    violation = np.hypot(np.linalg.norm(D - lam * np.eye(len(D))), outside) / size
+    checks = [] if free else [check("the start is lambda-balanced, W_2^T W_2 - W_1 W_1^T = lambda I", violation)]
+    if weight_decay != 0:
+        checks.append(check("lambda = 0 where weights decay", abs(lam) / size))
+    return checks
+
+
+def _variance(objective: SquaredError) -> Array:
+    """c of sigma_xx = c times a projector; 1 where there is no variance at all, and nothing moves."""
+    if objective.whitened:
+        return jnp.ones((), objective.optimum.dtype)
+    trace = jnp.trace(objective.sigma_xx)
+    return jnp.where(trace > 0, jnp.sum(objective.sigma_xx**2) / jnp.where(trace > 0, trace, 1.0), 1.0)
+
+
+def _checked_times(ts: Any) -> Array:
+    ts = jnp.asarray(ts, dtype=float)
+    if ts.ndim > 1:
+        raise ValueError(f"`ts`: has shape {ts.shape}; give one time or a vector of times")
+    if not isinstance(ts, Tracer) and ts.size and not (np.isfinite(ts).all() and np.min(ts) >= 0):
+        raise ValueError("`ts`: every time must be finite and >= 0; for the end of time see `limit()`")
+    return ts
+
+
+@eqx.filter_jit
+def _factors(flow: riccati.Flow, objective: SquaredError, scalar_case: bool, ts: Array) -> Array:
+    """Y at every time; large problems one time after another, so that memory is bounded and branches are taken."""
+    times = ts.reshape(-1) * objective.factor
+    if scalar_case:
+        Y = scalar.batched(flow.Q0, objective.optimum[0, 0], times * flow.variance)
+    else:
+        together = riccati.AT_ONCE // flow.B.size
+        at = lambda t: riccati.factor_at(flow, t)
+        Y = lax.map(at, times, batch_size=min(together, max(times.size, 1)) if together > 1 else None)
+    return Y.reshape(*ts.shape, *Y.shape[1:])
+
+
+@eqx.filter_jit
+def _limit(flow: riccati.Flow, objective: SquaredError, scalar_case: bool) -> Array:
+    if scalar_case:
+        return scalar.limit_of(flow.Q0, objective.optimum[0, 0])
+    return riccati.factor_at_infinity(flow)
+
+
+@eqx.filter_jit
+def _escape_rate(flow: riccati.Flow) -> Array:
+    return riccati.escape_rate(flow)
+
+
+@eqx.filter_jit
+def _hidden(
+    flow: riccati.Flow, objective: SquaredError, scalar_case: bool, network: Network, lam: Array, ts: Array
+) -> Array:
+    """Q (time, n, d_1)."""
+    times = ts * objective.factor
+    W1, W2 = network.weights
+    start = jnp.concatenate([W1.T, W2])
+    if scalar_case:
+        return scalar.batched(start, objective.optimum[0, 0], times * flow.variance)
+    if start.shape[1] == 1:
+        Q = jax.vmap(lambda t: riccati.factor_at(flow, t))(times)
+    else:
+        frame = None
+        if start.shape[1] > start.shape[0]:  # the neurons that the start uses
+            frame, R = jnp.linalg.qr(start.T)
+            sigma_yx = flow.variance * objective.optimum
+            flow = riccati.prepared(R.T, sigma_yx, lam, flow.variance, flow.decay)
+        order = jnp.argsort(times)
+        rows = hidden.rows_at(flow, times[order])[jnp.argsort(order)]
+        neurons = flow.hidden if frame is None else frame @ flow.hidden
+        Q = jax.vmap(lambda C: flow.out_of_modes(flow.out_of_eigenvectors(C)) @ neurons.T)(rows)
+    return jnp.where(times[:, None, None] > 0, Q, start[None])
