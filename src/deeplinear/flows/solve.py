@@ -30,6 +30,7 @@ from .horizon import latest
 from .landmarks import FINEST_TOLERANCE, landmarks, standing
 from .progress import as_reporter
 from .rosenbrock import Rosenbrock
+from .sequence import in_sequence
 from .stabilised import Stabilised
 
 FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
@@ -44,7 +45,7 @@ SOLVERS = {
 
 
 def gradient_flow(
-    objective: Callable,
+    objective: Callable | list | tuple,
     network: Network,
     ts: Any = None,
     *,
@@ -102,6 +103,12 @@ def gradient_flow(
       many share the work (None: one per processor); only ensembles use it. `progress` then tells of members, in an
       `EnsembleReport`.
 
+    A sequence of tasks, one after another: `objective` = [(objective, duration), ...]. The trajectory runs over all of
+    them: `ts` counts from the start of the first, limits such as `max_steps` and `keep` are for each task, the
+    trajectory's `objective` is a `sequences.TaskSequence` and its `ending` the last task's, with those of all tasks in
+    `statistics.endings`. With `ts=None` a task that is learned early still lasts as long as it was given. A task that
+    stops early (steps, interrupted) is the last. No `checkpoint` and no `max_time`.
+
     Inside `jax.jit`, `jax.vmap` and `jax.grad` the flow is JAX code: it needs `ts`, "auto" and "dopri8" mean
     `diffrax.Dopri8()`, and the trajectory has no ending and no statistics. Derivatives with respect to the start, the
     objective, `ts` and `weight_decay` are those of the steps taken, equal to the flow's at the tolerance. `jax.jvp` and
@@ -126,6 +133,9 @@ def gradient_flow(
     Source: Saxe, McClelland and Ganguli (2014), eq. (4), for the flow; Abdulle (2002), SIAM J. Sci. Comput. 23,
     2041-2054, and Hairer, Norsett and Wanner (1993), section II.5, for the methods.
     """
+    options = {name: value for name, value in locals().items() if name not in ("objective", "network", "ts")}
+    if isinstance(objective, list | tuple):
+        return in_sequence(gradient_flow, objective, network, ts, options)
     started = time.perf_counter()
     network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
     traced = _is_traced(problem, network, ts)
