@@ -23,8 +23,8 @@ def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> xr.
     `readings` maps names to functions of one `Network` (JAX code), for instance those of `deeplinear.diagnostics`; none
     named: loss, excess loss, mode strengths (where the trajectory knows its objective), singular values of the product
     and of every layer, drift of the imbalance, alignment. Of a sequence of tasks: `task_losses`, the loss on every one
-    of them, and the attribute `task_starts`. Dimensions: time, mode, rank, layer, index, junction, task, numbered from 1;
-    an ensemble's first dimension is member, numbered from 0 as in `trajectory.member`. A function
+    of them, and the attribute `task_starts`. Dimensions: time, mode, rank, layer, index, junction, task, numbered
+    from 1; an ensemble's first dimension is member, numbered from 0 as in `trajectory.member`. A function
     without labels gets dimensions named after itself. Attributes: widths, loss scale, unit
     of time, ending, statistics, versions. Raises `ValueError` for a reading that is not a function.
 

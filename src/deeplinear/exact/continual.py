@@ -24,8 +24,8 @@ class SequenceState(eqx.Module):
     >>> from deeplinear import SquaredError, exact
     >>> there, back = SquaredError.from_moments([[1.0]]), SquaredError.from_moments([[0.0]])
     >>> state = exact.sequence([(there, 20.0), (back, 20.0)], Network([[[0.1]], [[0.1]]]))([20.0, 40.0])
-    >>> state.task.tolist(), state.end_to_end[:, 0, 0].round(4).tolist(), state.loss.round(4).tolist()
-    ([0, 1], [1.0, 0.0244], [0.0, 0.0003])
+    >>> print(state.task, state.end_to_end[:, 0, 0].round(4), state.loss.round(4))
+    [0 1] [1.     0.0244] [0.     0.0003]
     """
 
     ts: Array
@@ -151,8 +151,8 @@ def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLER
     >>> from deeplinear import SquaredError
     >>> there, back = SquaredError.from_moments([[1.0]]), SquaredError.from_moments([[-1.0]])
     >>> solution = sequence([(there, 4.0), (back, 3.0)], Network([[[0.1]], [[0.1]]]))
-    >>> solution([4.0, 7.0]).end_to_end[:, 0, 0].round(4).tolist()
-    [0.9678, 0.0025]
+    >>> print(solution([4.0, 7.0]).end_to_end[:, 0, 0].round(4))
+    [0.9679 0.0012]
 
     Source: Braun et al. (2022), section on continual learning, for lambda = 0.
     """

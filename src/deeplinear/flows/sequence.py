@@ -1,7 +1,8 @@
 """Gradient flow through a sequence of tasks: one flow after another."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,25 @@ from ..network import Network
 from ..sequences import TaskSequence
 from ..trajectory import Statistics, Trajectory
 
+F = TypeVar("F", bound=Callable)
 
-def in_sequence(flow: Callable, tasks: Any, network: Network, ts: Any, options: dict[str, Any]) -> Trajectory:
-    """The trajectory of `flow` (`solve.gradient_flow`) over all of the tasks; the next starts where the last ended."""
-    tasks = TaskSequence.of(tasks)
+
+def through_tasks(flow: F) -> F:
+    """`flow` (`solve.gradient_flow`) that takes a list of tasks in the place of the objective as well."""
+
+    @wraps(flow)
+    def either(objective: Any, network: Any, ts: Any = None, **options: Any) -> Trajectory:
+        if isinstance(objective, list | tuple):
+            return _in_sequence(flow, TaskSequence.of(objective), network, ts, options)
+        return flow(objective, network, ts, **options)
+
+    return cast(F, either)
+
+
+def _in_sequence(flow: Callable, tasks: TaskSequence, network: Any, ts: Any, options: dict[str, Any]) -> Trajectory:
+    """The trajectory over all of the tasks; the next starts where the last ended."""
     for name in ("checkpoint", "max_time"):
-        if options[name] is not None:
+        if options.get(name) is not None:
             raise ValueError(f"`{name}`: does not go with a sequence of tasks; leave it out")
     if isinstance(network, list | tuple):
         network = Network(network)

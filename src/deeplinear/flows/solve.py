@@ -30,7 +30,7 @@ from .horizon import latest
 from .landmarks import FINEST_TOLERANCE, landmarks, standing
 from .progress import as_reporter
 from .rosenbrock import Rosenbrock
-from .sequence import in_sequence
+from .sequence import through_tasks
 from .stabilised import Stabilised
 
 FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
@@ -44,6 +44,7 @@ SOLVERS = {
 }
 
 
+@through_tasks
 def gradient_flow(
     objective: Callable | list | tuple,
     network: Network,
@@ -133,9 +134,6 @@ def gradient_flow(
     Source: Saxe, McClelland and Ganguli (2014), eq. (4), for the flow; Abdulle (2002), SIAM J. Sci. Comput. 23,
     2041-2054, and Hairer, Norsett and Wanner (1993), section II.5, for the methods.
     """
-    options = {name: value for name, value in locals().items() if name not in ("objective", "network", "ts")}
-    if isinstance(objective, list | tuple):
-        return in_sequence(gradient_flow, objective, network, ts, options)
     started = time.perf_counter()
     network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
     traced = _is_traced(problem, network, ts)
