@@ -1,0 +1,123 @@
+"""Continual learning of four tasks by a 5-10-6 network: what is forgotten depends on the tasks alone.
+
+Once the next task is learned, the loss on task j is 1/2 |S_j - S_k|^2 above its minimum, whatever the start. Source:
+Braun et al. (2022), the figure of continual learning: 25 samples, start 1e-4, a sequence of 4 tasks; tasks and start
+are our own draws.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from ... import init
+from ...exact import sequence
+from ...flows import gradient_flow
+from ...plots import style
+from ...plots.labels import End, label_ends
+from .. import overlay
+from ..checks import Checked, at_most, golden
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters; every task is learned to convergence."""
+
+    widths: tuple[int, int, int] = (5, 10, 6)
+    samples: int = 25
+    tasks: int = 4
+    duration: float = 100.0
+    scale: float = 1e-4
+    seed: int = 2
+    points: int = 100
+    rtol: float = 1e-11
+
+
+SETTINGS = QUICK = Settings()
+FORGETTING, GAP = 1e-6, 1e-6
+GOLDEN: dict[str, float] = {}
+
+
+def run(settings: Settings = SETTINGS) -> xr.Dataset:
+    """Losses on all tasks over time, simulated and exact, and what is forgotten."""
+    d_x, _, d_y = settings.widths
+    objectives = []
+    for k in range(settings.tasks):
+        X, Y = overlay.whitened_samples(settings.seed + 100 * k, settings.samples, d_x, d_y)
+        objectives.append(overlay.whitened_objective(X, Y))
+    tasks = [(objective, settings.duration) for objective in objectives]
+    start = init.balanced(settings.seed, settings.widths, scale=settings.scale)
+    inside = settings.duration * np.linspace(0, 1, settings.points + 1)[1:] ** 2  # dense where a task begins
+    ts = np.concatenate([[0.0], *(k * settings.duration + inside for k in range(settings.tasks))])
+    flow = gradient_flow(tasks, start, ts, rtol=settings.rtol)
+    exact = sequence(tasks, start)
+    state = exact(ts)
+    simulated = np.stack([[objective(W) for objective in objectives] for W in flow.end_to_end])
+    gap = np.abs(flow.end_to_end - state.end_to_end).max(axis=(1, 2)) / np.abs(state.end_to_end).max()
+    S, minima = [np.asarray(objective.optimum) for objective in objectives], [o.minimum for o in objectives]
+    variables = {
+        "losses": (("source", "time", "task"), np.stack([simulated, state.losses]), {"long_name": "loss on each task"}),
+        "gap": ("time", gap, {"long_name": "largest difference of W over its largest entry"}),
+        "current_task": ("time", np.asarray(state.task) + 1),
+        "minimum": ("task", np.array(minima, dtype=float)),
+        "forgetting_formula": (("learned", "task"), [[0.5 * np.sum((a - b) ** 2) for a in S] for b in S]),
+        "forgetting_exact": (("learned", "task"), np.asarray(exact.forgetting)),
+        "forgetting": (("learned", "task"), simulated[settings.points :: settings.points] - np.array(minima)[None, :]),
+    }
+    numbers = np.arange(1, settings.tasks + 1)
+    coordinates = {"time": ts, "source": list(overlay.SOURCES), "task": numbers, "learned": numbers}
+    return xr.Dataset(variables, coordinates, asdict(settings))
+
+
+def figure(data: xr.Dataset) -> Figure:
+    """The loss on every task over time; levels of forgetting by the formula as ticks."""
+    figure = Figure(figsize=(6.6, 3.4))
+    ax = style.canvas(
+        figure.add_axes((0.09, 0.14, 0.79, 0.73)), "Loss on each of four tasks, learned one after another"
+    )
+    simulated, exact = data["losses"].values
+    duration, count = data.attrs["duration"], data.sizes["task"]
+    for k in range(count):
+        ax.plot(data["time"], simulated[:, k], color=style.colour(k), linewidth=1.6)
+        ax.plot(data["time"], exact[:, k], **overlay.dotted())
+        levels = data["minimum"].values[k] + data["forgetting_formula"].values[:, k]
+        ends = duration * np.arange(1, count + 1)
+        ax.hlines(levels, ends - 0.1 * duration, ends, color=style.colour(k), linewidth=5, alpha=0.35, zorder=1)
+    top = 1.12 * data["losses"].values.max()
+    for k in range(count):
+        ax.text((k + 0.5) * duration, top, f"learns task {k + 1}", ha="center", va="top", fontsize=style.TEXT)
+    ax.vlines(duration * np.arange(1, count), 0, top, color=style.GREY, linewidth=0.8)
+    ax.set(xlim=(0, count * duration), ylim=(0, top))
+    ax.set_xlabel("time", fontsize=style.TEXT)
+    ax.set_ylabel("loss", fontsize=style.TEXT)
+    label_ends(ax, [End(simulated[-1, k], style.colour(k), f"task {k + 1}") for k in range(count)])
+    overlay.key(figure)
+    return figure
+
+
+def measured(data: xr.Dataset) -> dict[str, float]:
+    """Numbers that identify the result."""
+    last = data.sizes["task"] - 1
+    return {f"forgetting of task {k + 1} in the end": data["forgetting_exact"].values[last, k] for k in range(last)} | {
+        "exact loss on task 2 at t = 101": np.interp(101.0, data["time"], data["losses"].values[1, :, 1])
+    }
+
+
+def check(data: xr.Dataset) -> list[Checked]:
+    """Forgetting of every task after every other against the formula; the flow against theory; stored numbers."""
+    formula = data["forgetting_formula"].values
+    return [
+        at_most(
+            "forgetting of the flow against 1/2 |S_j - S_k|^2",
+            np.abs(data["forgetting"].values - formula).max(),
+            FORGETTING,
+        ),
+        at_most(
+            "forgetting of the exact solution, in the limit",
+            np.abs(data["forgetting_exact"].values - formula).max(),
+            1e-10,
+        ),
+        at_most("gap of the function", data["gap"].max(), GAP),
+        *golden(measured(data), GOLDEN),
+    ]
