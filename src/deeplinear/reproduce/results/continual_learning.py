@@ -27,7 +27,7 @@ class Settings:
     widths: tuple[int, int, int] = (5, 10, 6)
     samples: int = 25
     tasks: int = 4
-    duration: float = 100.0
+    duration: float = 200.0
     scale: float = 1e-4
     seed: int = 2
     points: int = 100
@@ -35,7 +35,7 @@ class Settings:
 
 
 SETTINGS = QUICK = Settings()
-FORGETTING, GAP = 1e-6, 1e-6
+FORGETTING, GAP = 1e-6, 1e-10
 GOLDEN: dict[str, float] = {}
 
 
@@ -79,7 +79,7 @@ def figure(data: xr.Dataset) -> Figure:
     simulated, exact = data["losses"].values
     duration, count = data.attrs["duration"], data.sizes["task"]
     for k in range(count):
-        ax.plot(data["time"], simulated[:, k], color=style.colour(k), linewidth=1.6)
+        ax.plot(data["time"], simulated[:, k], **overlay.solid(style.colour(k)))
         ax.plot(data["time"], exact[:, k], **overlay.dotted())
         levels = data["minimum"].values[k] + data["forgetting_formula"].values[:, k]
         ends = duration * np.arange(1, count + 1)
@@ -100,7 +100,7 @@ def measured(data: xr.Dataset) -> dict[str, float]:
     """Numbers that identify the result."""
     last = data.sizes["task"] - 1
     return {f"forgetting of task {k + 1} in the end": data["forgetting_exact"].values[last, k] for k in range(last)} | {
-        "exact loss on task 2 at t = 101": np.interp(101.0, data["time"], data["losses"].values[1, :, 1])
+        "exact loss on task 2 at t = 201": np.interp(201.0, data["time"], data["losses"].values[1, :, 1])
     }
 
 

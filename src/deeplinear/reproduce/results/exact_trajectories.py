@@ -33,8 +33,8 @@ class Settings:
 
 
 SETTINGS = QUICK = Settings()
-DESCENT_GAP = 0.05  # of first order in the learning rate
-FLOW_GAP = 1e-8
+DESCENT_GAP = 0.02  # of first order in the learning rate
+FLOW_GAP = 1e-10
 SHOWN = ("function", "gram_in", "gram_out", "ntk", "loss")
 GOLDEN: dict[str, float] = {}
 

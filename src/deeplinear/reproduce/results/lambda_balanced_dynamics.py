@@ -12,8 +12,8 @@ from .. import lambda_cases, overlay
 from ..checks import Checked, at_most, golden
 from ..lambda_cases import LambdaSettings
 
-SETTINGS = QUICK = LambdaSettings((3, 2, 3), lambdas=(-1.0, 0.0, 1.0), horizons=(5.0,) * 3, scale=0.25, seed=1)
-GAP = 1e-8  # the flow at rtol, through transitions that amplify its error
+SETTINGS = QUICK = LambdaSettings((3, 2, 3), lambdas=(-1.0, 0.0, 1.0), horizons=(12.0,) * 3, scale=0.25, seed=1)
+GAP = 1e-10  # the flow at rtol, through transitions that amplify its error
 SHOWN = ("function", "gram_in", "gram_out", "loss", "ntk", "rsm_input")
 GOLDEN: dict[str, float] = {}
 

@@ -13,7 +13,7 @@ from ..checks import Checked, at_least, at_most, golden
 from ..lambda_cases import LambdaSettings
 
 SETTINGS = QUICK = LambdaSettings((3, 3, 3), lambdas=(-50.0, 0.0, 50.0), horizons=(0.12, 6.0, 0.12), scale=0.25, seed=4)
-GAP = 1e-7  # relative to the largest entry; one layer is 50 times smaller than the other
+GAP = 1e-10  # relative to the largest entry; one layer is 50 times smaller than the other
 SHOWN = ("function", "gram_in", "gram_out", "loss", "ntk", "rsm_input")
 LAZY, RICH = 0.05, 1.0  # relative movement of the kernel
 GOLDEN: dict[str, float] = {}
@@ -31,7 +31,7 @@ def figure(data: xr.Dataset) -> Figure:
 
 
 def gram_of_function(data: xr.Dataset) -> float:
-    r"""Gap of $W_1^T W_1 = -\lambda / 2 + \sqrt{\lambda^2 / 4 + W^T W}$ in the simulation, relative to its largest entry."""
+    r"""Gap of $W_1^T W_1 = -\lambda / 2 + \sqrt{\lambda^2 / 4 + W^T W}$ in the simulation, relative to the largest."""
     gaps = []
     for lam in data["lam"].values:
         run = data.sel(lam=lam, source="simulation")

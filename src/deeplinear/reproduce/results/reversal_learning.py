@@ -39,8 +39,8 @@ class Settings:
 
 SETTINGS = QUICK = Settings()
 KINDS = {"balanced": "deep, balanced", "unbalanced": "deep, not balanced", "shallow": "shallow"}
-SETTLED, PLATEAU = 10.0, 1e-3  # time after the reversal by which W has decayed, and the share of the loss that is left
-GAP = 1e-8
+SETTLED, PLATEAU = 5.0, 1e-3  # time after the reversal by which W has decayed, and the share of the loss that is left
+GAP = 1e-11
 GOLDEN: dict[str, float] = {}
 
 

@@ -1,12 +1,13 @@
 """Paths of a single linear neuron f(x) = a <w, x> from lazy to rich, for seven delta = a^2 - |w|^2.
 
 White inputs, target (0, 1), start beta = a w = (-1, 0), until t = 20: the path of beta in the plane, its alignment with
-the target, and how far the tangent kernel has moved. Source: Kunin et al. (2024), the figure of a single neuron; theory:
-the exact solution with one hidden neuron.
+the target, and how far the tangent kernel has moved. Source: Kunin et al. (2024), the figure of a single neuron; theory
+is the exact solution with one hidden neuron.
 """
 
 from dataclasses import asdict, dataclass
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ class Settings:
 
 
 SETTINGS = QUICK = Settings()
-GAP = 1e-8
+GAP = 1e-11
 GOLDEN: dict[str, float] = {}
 NAMES = {
     "beta": r"$\beta = a w$",
@@ -98,11 +99,11 @@ def figure(data: xr.Dataset) -> Figure:
         of = data.sel(delta=delta)
         colour = _colour(k, len(deltas))
         x, y = (np.moveaxis(of["beta"].values, -1, 0)[c] for c in (0, 1))
-        plane.plot(x[0], y[0], color=colour, linewidth=1.6, label=f"{delta:g}")
+        plane.plot(x[0], y[0], **overlay.solid(colour), label=f"{delta:g}")
         plane.plot(x[1], y[1], **overlay.dotted())
         for ax, name in zip(others, ("alignment", "kernel_distance"), strict=True):
             simulated, exact = of[name].values
-            ax.plot(data["time"], simulated, color=colour, linewidth=1.6)
+            ax.plot(data["time"], simulated, **overlay.solid(colour))
             ax.plot(data["time"], exact, **overlay.dotted())
     plane.plot(*data.attrs["beta"], "o", color=style.ink(), markersize=4)
     plane.plot(*data.attrs["target"], "*", color=style.ink(), markersize=9)
@@ -154,7 +155,5 @@ def _output_weight(delta: float, size: float) -> float:
 
 
 def _colour(k: int, count: int) -> tuple:
-    """From blue (small delta) over grey to orange (large): an ordered scale."""
-    import matplotlib as mpl
-
-    return mpl.colormaps["viridis"](0.92 * k / max(count - 1, 1))
+    """From dark (small delta) to light (large): an ordered scale that ends before it is too light to see."""
+    return mpl.colormaps["viridis"](0.88 * k / max(count - 1, 1))
