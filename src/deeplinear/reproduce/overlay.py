@@ -22,7 +22,7 @@ from ..plots import style
 
 SHOWN = style.COLOURED  # entries drawn of a matrix
 NAMES = {
-    "function": "network function $W_2 W_1$",
+    "function": "function $W_2 W_1$",
     "gram_in": "$W_1^T W_1$",
     "gram_out": "$W_2 W_2^T$",
     "loss": "loss",

@@ -54,7 +54,18 @@ EXPECTED = {
     ("lambda = -", "gram_in"): "agnostic",
     ("lambda = -", "gram_out"): "specific",
 }
-GOLDEN: dict[str, float] = {}
+GOLDEN: dict[str, float] = {
+    "specificity of gram_in, gaussian, small": 0.9999994813,
+    "specificity of gram_out, gaussian, small": 1.000000519,
+    "specificity of gram_in, gaussian, large": 0.8106767913,
+    "specificity of gram_out, gaussian, large": 0.8747525319,
+    "specificity of gram_in, 0-balanced": 1,
+    "specificity of gram_out, 0-balanced": 1,
+    "specificity of gram_in, lambda = +": 1.79528663,
+    "specificity of gram_out, lambda = +": 0.000841162142,
+    "specificity of gram_in, lambda = -": 0.000841162142,
+    "specificity of gram_out, lambda = -": 1.79528663,
+}
 
 
 def hierarchy() -> np.ndarray:
@@ -164,7 +175,7 @@ def figure(data: xr.Dataset) -> Figure:
                 ax.set_xlabel(f"specificity {score:.2f}", fontsize=style.TEXT)
             if j == 0:
                 ax.set_ylabel({"function": "function, $W_2 W_1$", **GRAMS}[quantity], fontsize=style.TEXT)
-    figure.suptitle("The same function, different representations of an 8-item hierarchy", x=0.01, ha="left",
+    figure.suptitle("The same function, different representations of an 8-item hierarchy (white is 0, each panel on its own scale)", x=0.01, ha="left",
                     fontsize=style.TEXT + 2)  # fmt: skip
     return figure
 

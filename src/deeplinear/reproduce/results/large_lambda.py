@@ -12,11 +12,18 @@ from .. import lambda_cases, overlay
 from ..checks import Checked, at_least, at_most, golden
 from ..lambda_cases import LambdaSettings
 
-SETTINGS = QUICK = LambdaSettings((3, 3, 3), lambdas=(-50.0, 0.0, 50.0), horizons=(0.12, 6.0, 0.12), scale=0.25, seed=4)
+SETTINGS = QUICK = LambdaSettings((3, 3, 3), lambdas=(-50.0, 0.0, 50.0), horizons=(0.12, 20.0, 0.12), scale=0.1, seed=4)
 GAP = 1e-10  # relative to the largest entry; one layer is 50 times smaller than the other
 SHOWN = ("function", "gram_in", "gram_out", "loss", "ntk", "rsm_input")
 LAZY, RICH = 0.05, 1.0  # relative movement of the kernel
-GOLDEN: dict[str, float] = {}
+GOLDEN: dict[str, float] = {
+    "loss at half time, lambda -50": 0.5609792456,
+    "trace of the tangent kernel at half time, lambda -50": 450.0899265,
+    "loss at half time, lambda 0": 0.5920571574,
+    "trace of the tangent kernel at half time, lambda 0": 5.64072559,
+    "loss at half time, lambda 50": 0.5609792456,
+    "trace of the tangent kernel at half time, lambda 50": 450.0899265,
+}
 
 
 def run(settings: LambdaSettings = SETTINGS) -> xr.Dataset:

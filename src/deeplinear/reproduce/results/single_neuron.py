@@ -37,7 +37,22 @@ class Settings:
 
 SETTINGS = QUICK = Settings()
 GAP = 1e-11
-GOLDEN: dict[str, float] = {}
+GOLDEN: dict[str, float] = {
+    "alignment at t = 2, delta -4": 0.08432606303,
+    "alignment at t = 2, delta -2": 0.3169243489,
+    "alignment at t = 2, delta -1": 0.6851005119,
+    "alignment at t = 2, delta 0": 0.9640275801,
+    "alignment at t = 2, delta 1": 0.9984928793,
+    "alignment at t = 2, delta 2": 0.9999557818,
+    "alignment at t = 2, delta 4": 0.9999999756,
+    "kernel_distance at t = 2, delta -4": 0.1603949889,
+    "kernel_distance at t = 2, delta -2": 0.4561113513,
+    "kernel_distance at t = 2, delta -1": 0.6942985014,
+    "kernel_distance at t = 2, delta 0": 0.5818112075,
+    "kernel_distance at t = 2, delta 1": 0.3098233779,
+    "kernel_distance at t = 2, delta 2": 0.156769597,
+    "kernel_distance at t = 2, delta 4": 0.05418956342,
+}
 NAMES = {
     "beta": r"$\beta = a w$",
     "alignment": r"alignment of $w$ with the target",
