@@ -93,6 +93,7 @@ def figure(data: xr.Dataset) -> Figure:
         levels = data["minimum"].values + data["forgetting_formula"].values[learned]
         ax.hlines(levels, 0.9 * SHOWN, SHOWN, colors=[style.colour(k) for k in range(count)], linewidth=6, alpha=0.45)
         ax.set_xlim(0, SHOWN)
+        ax.set_xticks([0, 10, 20, 30])
     axes[0].set_ylim(0, 1.05 * data["losses"].values.max())
     axes[0].set_ylabel("loss on each task", fontsize=style.TEXT)
     figure.supxlabel(

@@ -175,8 +175,10 @@ def figure(data: xr.Dataset) -> Figure:
                 ax.set_xlabel(f"specificity {score:.2f}", fontsize=style.TEXT)
             if j == 0:
                 ax.set_ylabel({"function": "function, $W_2 W_1$", **GRAMS}[quantity], fontsize=style.TEXT)
-    figure.suptitle("The same function, different representations of an 8-item hierarchy (white is 0, each panel on its own scale)", x=0.01, ha="left",
-                    fontsize=style.TEXT + 2)  # fmt: skip
+    heading = (
+        "The same function, different representations of an 8-item hierarchy (white: 0; panels have their own scales)"
+    )
+    figure.suptitle(heading, x=0.01, ha="left", fontsize=style.TEXT + 1)
     return figure
 
 
