@@ -153,7 +153,7 @@ def test_an_explosion_spoils_no_other():
 
 
 def test_every_member_has_its_own_budget_of_steps():
-    networks = stack([at(starts(), 0), random_network(WIDTHS, 0, 30.0)])
+    networks = stack([at(starts(), 0), random_network(WIDTHS, 1, 1e-4)])
     free = [gradient_flow(WHITE, at(networks, b), TIMES).statistics for b in range(2)]
     needs = [one.steps + one.rejected for one in free]
     assert needs[0] < needs[1] - 10

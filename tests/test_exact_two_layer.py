@@ -15,6 +15,7 @@ from scipy.integrate import solve_ivp
 import deeplinear as dl
 from deeplinear import Network, SquaredError
 from deeplinear.exact import NotExact, two_layer
+from deeplinear.exact import riccati as exact_riccati
 
 WIDTHS = [(3, 3, 3), (3, 2, 4), (4, 2, 3), (3, 6, 2), (5, 1, 3)]
 LAMBDAS = [0.0, 1e-12, -1e-12, 1.0, -1.0, 1e3, -1e3]
@@ -73,7 +74,8 @@ def test_grid_of_lambda(size):
             W1, W2 = balanced_start(rng, widths, lam, 0.1)
             S = target(rng, widths) / np.sqrt(size)
             solution = two_layer(SquaredError.from_moments(S), Network([W1, W2]))
-            state = solution(np.array([0.5, 5.0]) / max(1.0, lam / 4))
+            ts = np.array([0.5, 5.0]) if size < 20 else rng.choice([0.5, 1.5, 5.0], 1)  # mpmath takes seconds for each
+            state = solution(ts / max(1.0, lam / 4))
             assert state.warning is None
             worst = np.maximum(worst, errors(state, W1, W2, S, solution.lam, digits=25))
     print(f"size {size}: Q Q^T {worst[0]:.1e}, W {worst[1]:.1e}")
@@ -112,7 +114,7 @@ def stacked(networks):
     return np.concatenate([np.swapaxes(W1, -1, -2), W2], axis=-2)
 
 
-@pytest.mark.parametrize("widths, lam", [((3, 3, 3), 0.0), ((3, 2, 4), 1.0), ((4, 2, 3), -0.5), ((2, 7, 2), 0.0)])
+@pytest.mark.parametrize("widths, lam", [((3, 3, 3), 0.0), ((3, 2, 4), 1.0), ((4, 2, 3), -0.5), ((2, 7, 3), 0.0)])
 def test_weights_against_an_integrator(widths, lam):
     rng = np.random.default_rng(5)
     W1, W2 = balanced_start(rng, widths, lam, 0.3)
@@ -273,7 +275,19 @@ def test_jit_and_vmap():
         np.testing.assert_allclose(one, of(*start), rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("widths", [(50, 40, 50), (4, 3000, 5)])
+@pytest.mark.parametrize("lam", [0.0, 0.5])
+def test_pivots_that_are_guessed(lam, monkeypatch):
+    monkeypatch.setattr(exact_riccati, "SEQUENTIAL", 1)  # no other test has these widths: compiled here
+    rng, widths, worst = np.random.default_rng(11), (7, 5, 6), 0.0
+    for scale in (1e-6, 0.1, 3.0):
+        W1, W2 = balanced_start(rng, widths, lam, scale)
+        S = target(rng, widths) / 2
+        solution = two_layer(SquaredError.from_moments(S), Network([W1, W2]))
+        worst = max(worst, *errors(solution([0.3, 4.0, 30.0]), W1, W2, S, solution.lam))
+    assert worst <= 1e-13
+
+
+@pytest.mark.parametrize("widths", [pytest.param((50, 40, 50), marks=pytest.mark.slow), (4, 3000, 5)])
 def test_large_and_wide(widths):
     rng = np.random.default_rng(9)
     W1, W2 = balanced_start(rng, widths, 0.0, 1e-3) if widths[1] < 100 else _wide(rng, widths)
@@ -303,7 +317,7 @@ def test_trajectory_can_be_measured():
     start = dl.init.balanced(0, (3, 2, 2), scale=0.1)
     data = dl.measure(two_layer(objective, start).trajectory(np.linspace(0, 20, 5)))
     assert float(data["imbalance_drift"].max()) < 1e-12
-    assert float(data["excess_loss"][-1]) < 1e-12 or float(data["mode_strengths"][-1, 0]) > 1.99
+    assert float(data["excess_loss"][-1]) < 1e-12
 
 
 def test_speed():
@@ -323,3 +337,21 @@ def test_reference_reads_the_formula():
     X = riccati([[np.sqrt(u0)]], [[np.sqrt(u0)]], [[s]], 0.0, t)
     z0 = mp.mpf(np.sqrt(u0)) ** 2
     assert abs(X[1, 0] - s / (1 + (s / z0 - 1) * mp.exp(-2 * s * t))) < 1e-14
+
+
+@pytest.mark.parametrize("widths, kind", [((4, 4, 3), "singular"), ((4, 2, 3), "generic"), ((3, 3, 3), "aligned")])
+def test_weights_at_late_times(widths, kind):
+    rng = np.random.default_rng(12)
+    if kind == "aligned":
+        W1 = W2 = 0.3 * np.eye(3)
+        S = np.diag([2.0, 1.0, 0.0])
+    else:
+        W1, W2 = balanced_start(rng, widths, 0.0, 1e-2)
+        S = target(rng, widths, kind)
+    solution, ts = two_layer(SquaredError.from_moments(S), Network([W1, W2])), [1e6, 0.0, 30.0, 1e3]
+    Q = stacked(solution.weights(ts))
+    state = solution(ts)
+    assert state.warning is None
+    np.testing.assert_array_equal(Q[1], np.concatenate([W1.T, W2]))
+    np.testing.assert_allclose(Q @ Q.swapaxes(1, 2), state.qqt, atol=1e-12)
+    np.testing.assert_allclose(Q[0], Q[3], atol=0.05 if kind != "generic" else 1e-12)  # null modes fall as 1 / sqrt(t)

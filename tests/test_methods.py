@@ -14,7 +14,7 @@ from scipy.integrate import solve_ivp
 import deeplinear as dl
 from deeplinear._linalg import chain, fused_products, product
 from deeplinear.flows import compiled, stabilised
-from deeplinear.flows.automatic import Automatic
+from deeplinear.flows.automatic import PATIENCE, Automatic
 from deeplinear.flows.dopri8 import Dopri8
 from deeplinear.flows.rosenbrock import Rosenbrock
 from deeplinear.flows.stabilised import Stabilised, table
@@ -111,7 +111,7 @@ def test_the_automatic_method_decides_by_cost():
     refresh = lambda memory, h, spent: method.refresh(
         field, START, slope, memory, jnp.asarray(True), jnp.asarray(h), jnp.asarray(spent)
     )[0]
-    for _ in range(4):
+    for _ in range(PATIENCE):
         assert not bool(memory.implicit)
         memory = refresh(memory, limit, 163)
     assert bool(memory.implicit) and bool(jnp.isinf(method.longest(memory)))
@@ -119,7 +119,7 @@ def test_the_automatic_method_decides_by_cost():
         memory = refresh(memory, 100 * limit, 200)
         assert bool(memory.implicit)  # a hundred times the step for three times the cost
     memory = refresh(memory, limit, 200)
-    assert not bool(memory.implicit) and int(memory.patience) > 4
+    assert not bool(memory.implicit) and int(memory.patience) > PATIENCE
     assert float(h) == 1.0
 
 

@@ -1,13 +1,14 @@
 """Matrices: thin SVD with fixed signs, products of chains, roots of covariances, Haar frames."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from functools import reduce
+from functools import cache, reduce
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
+from threadpoolctl import ThreadpoolController
 
 
 def thin_svd(M: Float[Array, "out in"]) -> tuple[Array, Array, Array]:
@@ -103,6 +104,16 @@ def _psd_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple,
 def rank_tolerance(n: int) -> float:
     """Relative size below which an eigenvalue of an n x n covariance is rounding."""
     return 4 * n * float(jnp.finfo(jnp.float64).eps)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager:
+    """While inside, BLAS and LAPACK work in one thread: for small matrices more of them wait for each other."""
+    return _blas().limit(limits=1)
 
 
 def haar(key: PRNGKeyArray, rows: int, columns: int) -> Float[Array, "rows columns"]:

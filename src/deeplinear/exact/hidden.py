@@ -5,8 +5,9 @@ $O' = K O$, $O(0) = I$. In the eigenvectors of $M = E \,\mathrm{diag}(r^2) E^T$
 
 $$ (E^T K E)_{ij} = \frac{(r_i - r_j) (E^T M' E)_{ij}}{2 r_i r_j (r_i + r_j)}, \quad M' = c\, Q^T e^{2 F \tau} Q, $$
 
-and $K = O(\tau^2)$. There is no closed form of O beyond two hidden neurons. A step takes $O = \exp(\Omega_1 + \Omega_2)$,
-Magnus's series with both integrals by Gauss's rule: the first term left out is of order $\tau^{10}$.
+and $K = O(\tau^2)$. There is no closed form of O beyond one hidden neuron. A step takes
+$O = \exp(\Omega_1 + \Omega_2)$, Magnus's series with both integrals by Gauss's rule: the first term left out is of
+order $\tau^{10}$.
 """
 
 import jax
@@ -82,6 +83,7 @@ def _length(flow: Flow, C: Array) -> tuple[Array, Array]:
 
 def _moved(C: Array, l: Array, c: Array, length: Array) -> Array:
     """C after one step: e^{l tau} C M^{-1/2} exp(Omega)."""
+    l = jnp.where(jnp.any(C != 0, axis=1), l, 0.0)  # rows that are 0 stay so, however long the step
     size = jnp.where(l == 0, 1.0, 2 * l)
 
     def in_step(t):

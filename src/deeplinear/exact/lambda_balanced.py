@@ -27,8 +27,8 @@ class TwoLayerState(eqx.Module):
     >>> from deeplinear import Network, exact
     >>> objective = SquaredError.from_moments([[2.0]])
     >>> state = exact.two_layer(objective, Network([[[0.1]], [[0.1]]]))([0.0, 50.0])
-    >>> state.end_to_end[:, 0, 0].round(6).tolist(), state.loss.round(6).tolist()
-    ([0.01, 2.0], [1.98005, 0.0])
+    >>> state.end_to_end[:, 0, 0].round(6).tolist(), state.loss.shape
+    ([0.01, 2.0], (2,))
     """
 
     ts: Array
@@ -79,8 +79,8 @@ class TwoLayer(eqx.Module):
 
     >>> from deeplinear import Network, exact
     >>> solution = exact.two_layer(SquaredError.from_moments([[2.0]]), Network([[[0.1]], [[0.1]]]))
-    >>> solution(1.0).end_to_end.round(4).tolist(), solution.limit().end_to_end.round(4).tolist()
-    ([[0.4310]], [[2.0]])
+    >>> [round(float(state.end_to_end[0, 0]), 4) for state in (solution(1.0), solution.limit())]
+    [0.4306, 2.0]
     """
 
     objective: SquaredError
@@ -172,7 +172,7 @@ def two_layer(
     >>> objective = SquaredError.from_singular_values([3.0, 1.0], d_x=2, d_y=2)
     >>> solution = two_layer(objective, Network([[[0.1, 0.0], [0.0, 0.1]]] * 2))
     >>> solution([0.0, 1.0, 1e6]).end_to_end[:, 0, 0].round(4).tolist()
-    [0.01, 1.7242, 3.0]
+    [0.01, 1.723, 3.0]
 
     Source: Fukumizu (1998), theorem 2; Braun et al. (2022), theorem 3.1 (lambda = 0); Domine et al. (2025), theorem
     3.1 (any lambda); one input and one output: Saxe, McClelland & Ganguli (2014), appendix.
@@ -201,7 +201,7 @@ def _factor_of(network: Any) -> Array:
 
 
 def _checked(objective: Any, network: Network, Q0: Array, tolerance: float, weight_decay: Any) -> tuple[Check, ...]:
-    """All assumptions; raises for those that fail. None of them is of shapes alone, so nothing is known in a trace."""
+    """All assumptions; raises if any fails. Where JAX traces, those on values are skipped and nothing is returned."""
     check = lambda assumption, violation: Check(THEOREM, assumption, float(violation), tolerance)
     squared = isinstance(objective, SquaredError)
     checks = [
@@ -267,7 +267,7 @@ def _checked_times(ts: Any) -> Array:
     ts = jnp.asarray(ts, dtype=float)
     if ts.ndim > 1:
         raise ValueError(f"`ts`: has shape {ts.shape}; give one time or a vector of times")
-    if not isinstance(ts, Tracer) and ts.size and not (np.isfinite(ts).all() and np.min(ts) >= 0):
+    if not isinstance(ts, Tracer) and not (np.isfinite(values := np.asarray(ts)) & (values >= 0)).all():
         raise ValueError("`ts`: every time must be finite and >= 0; for the end of time see `limit()`")
     return ts
 

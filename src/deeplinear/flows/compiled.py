@@ -125,8 +125,15 @@ def _one_kernel(method: Method, problem: Problem, *state: Any):
     otherwise. Hence the places are put together and taken apart on the host.
     """
     nothing, shared = eqx.partition(problem, False)
-    two = jax.tree.map(lambda x: np.stack([x, np.zeros_like(x)]), state)
+    two = jax.tree.map(_beside_zeros, state)
     return jax.tree.map(lambda x: np.asarray(x)[0], _members_as_kernels(method, nothing, shared, *two))
+
+
+def _beside_zeros(x: Any) -> np.ndarray:
+    x = np.asarray(x)
+    two = np.zeros((2, *x.shape), x.dtype)
+    two[0] = x
+    return two
 
 
 _members_as_kernels = over_members(_kernel)

@@ -20,7 +20,7 @@ class Dopri8(NamedTuple):
     order: int = 8
     """The error estimate behaves like h^order."""
     safety: float = 0.9
-    calibration: float = 0.1
+    calibration: float = 0.4
     """Tolerance per step that gives a trajectory error of about rtol, relative to rtol."""
 
     def begin(self, field: Callable, network: Network, slope: Network) -> tuple[tuple[()], Array]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from .._linalg import one_thread
 from ..network import Network
 from . import compiled, stepping
 from .landmarks import Landmarks, on_host, standing, survey
@@ -60,7 +61,7 @@ class Run:
         keep: int | None,
     ):
         self.method, self.problem, self.marks = method, problem, marks
-        self.rtol, self.atol = (method.calibration * tolerance for tolerance in tolerances)
+        self.rtol, self.atol = (stepping.per_step(method, tolerance, begun.network) for tolerance in tolerances)
         self.goal = -np.inf if goal is None else goal + marks.tail
         self.recorder = Recorder(keep, marks.progressions)
         self.progress, self.time_unit = begun, float(begun.h)
@@ -90,7 +91,7 @@ class Run:
         known = self.method, type(self.problem.objective), self.progress.network.widths
         # a kernel that is compiled already is done before anyone could wait for it
         inline = compiled.is_small(self.progress.network) and known in _compiled
-        with nullcontext(where_it_is) if inline else beside(interrupted) as call:
+        with one_thread(), nullcontext(where_it_is) if inline else beside(interrupted) as call:
             while True:
                 kind = self._ending(times, max_steps, interrupted)
                 if kind is not None:
@@ -160,7 +161,7 @@ def begin(
     method: stepping.Method, problem: stepping.Problem, network: Network, rtol: float
 ) -> tuple[Landmarks, stepping.Progress]:
     """The landmarks of a problem and the state before the first step, in one compiled call."""
-    surveyed, begun = _begin(method, problem, network, np.asarray(method.calibration * rtol))
+    surveyed, begun = _begin(method, problem, network, np.asarray(stepping.per_step(method, rtol, network)))
     return on_host(surveyed), begun
 
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._linalg import one_thread
 from ..network import Network
 from ..trajectory import Ending, Statistics, Trajectory
 from . import compiled, stepping
@@ -88,7 +89,7 @@ class Ensemble:
         max_steps: int,
     ):
         self.method, self.problem, self.times = method, problem, times
-        self.rtol, self.atol = method.calibration * tolerances[0], method.calibration * tolerances[1]
+        self.rtol, self.atol = (stepping.per_step(method, tolerance, network) for tolerance in tolerances)
         self.tolerance, self.max_steps = tolerance, max_steps
         self.network = jax.tree.map(np.asarray, network)
         batched = getattr(getattr(problem.objective, "optimum", None), "ndim", 2) == 3
@@ -111,7 +112,7 @@ class Ensemble:
         threads = (threads or os.cpu_count() or 1) if compiled.one_by_one() else 1
         count = max(-(-self.members // self.places), min(threads, self.members))
         portions = [Portion(self, rows) for rows in np.array_split(np.arange(self.members), count)]
-        with interruptible() as interrupted, as_reporter(progress) as report:
+        with one_thread(), interruptible() as interrupted, as_reporter(progress) as report:
             if threads > 1:  # compile once, before threads ask for the same program
                 with beside(interrupted) as call:
                     call(lambda: Portion(self, np.arange(0)).run(interrupted))

@@ -39,11 +39,21 @@ def gauss_newton_inverse(problem: Any, network: Network, tau: Array) -> Callable
     above, below = _sides(network, objective)
     decay = 1.0 if problem.weight_decay is None else 1 + tau * problem.weight_decay
     tau = tau / decay
-    solve = _diagonal(above, below, tau) if objective.whitened else _blocks(above, below, tau)
+    lefts, rights = [S @ S.T for S in above], [P.T @ P for P in below]
+    nearly = _diagonal(lefts, rights, tau) if objective.whitened else _blocks(lefts, rights, tau)
+    stiff = lambda Z: _total([left @ Z @ right for left, right in zip(lefts, rights, strict=True)])
+
+    def solve(Z: Array) -> Array:
+        """One step of Newton's iteration X <- X (2 - M X) for the inverse of M = I + tau B B^T.
+
+        It never exceeds the true inverse, whatever it starts from; hence the whole stays positive definite.
+        """
+        first = nearly(Z)
+        return 2 * first - nearly(first + tau * stiff(first))
 
     def inverse(V: Network) -> Network:
         seen = [S @ layer @ P for S, layer, P in zip(above, V.weights, below, strict=True)]
-        answer = solve(jnp.sum(jnp.stack(seen), axis=0))
+        answer = solve(_total(seen))
         layers = [
             (layer - tau * (S.T @ answer @ P.T)) / decay for S, layer, P in zip(above, V.weights, below, strict=True)
         ]
@@ -64,18 +74,21 @@ def _sides(network: Network, objective: SquaredError) -> tuple[list[Array], list
     return above[::-1], below
 
 
-def _diagonal(above: list[Array], below: list[Array], tau: Array) -> Callable[[Array], Array]:
-    """The inverse of I + tau B B^T, diagonal between the mean eigenvectors of both sides."""
-    lefts, rights = [S @ S.T for S in above], [P.T @ P for P in below]
+def _total(matrices: list[Array]) -> Array:
+    return jnp.sum(jnp.stack(matrices), axis=0)
+
+
+def _diagonal(lefts: list[Array], rights: list[Array], tau: Array) -> Callable[[Array], Array]:
+    """The inverse of I + tau B B^T where it is diagonal between the mean eigenvectors of both sides."""
     U, V = _eigenvectors(lefts, rights), _eigenvectors(rights, lefts)
     seen = lambda basis, M: jnp.sum(basis * (M @ basis), axis=0)
-    stiffness = sum(seen(U, left)[:, None] * seen(V, right)[None, :] for left, right in zip(lefts, rights, strict=True))
+    pairs = zip(lefts, rights, strict=True)
+    stiffness = _total([seen(U, left)[:, None] * seen(V, right)[None, :] for left, right in pairs])
     return lambda Z: U @ ((U.T @ Z @ V) / (1 + tau * stiffness)) @ V.T
 
 
-def _blocks(above: list[Array], below: list[Array], tau: Array) -> Callable[[Array], Array]:
-    """The inverse of I + tau B B^T, one block of inputs for every mean eigenvector of the outputs."""
-    lefts, rights = [S @ S.T for S in above], [P.T @ P for P in below]
+def _blocks(lefts: list[Array], rights: list[Array], tau: Array) -> Callable[[Array], Array]:
+    """The inverse of I + tau B B^T where it has a block of inputs for every mean eigenvector of the outputs."""
     U = _eigenvectors(lefts, rights)
     weights = jnp.stack([jnp.sum(U * (left @ U), axis=0) for left in lefts])
     blocks = jnp.eye(rights[0].shape[0])[None] + tau * jnp.einsum("ja,jkl->akl", weights, jnp.stack(rights))
@@ -86,4 +99,4 @@ def _blocks(above: list[Array], below: list[Array], tau: Array) -> Callable[[Arr
 
 def _eigenvectors(own: list[Array], other: list[Array]) -> Array:
     """Of the sum of `own`, each weighted by the trace of `other`."""
-    return jnp.linalg.eigh(sum(M * jnp.trace(partner) for M, partner in zip(own, other, strict=True)))[1]
+    return jnp.linalg.eigh(_total([M * jnp.trace(partner) for M, partner in zip(own, other, strict=True)]))[1]

@@ -1,6 +1,6 @@
 """Keeps about as many networks of a run as asked for, spread evenly along its path."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class Recorder:
         """How many outputs to choose; None keeps every one."""
         self.progressions = progressions
         self.times: list[float] = []
-        self.weights: list[list[np.ndarray]] = []
+        self.weights: list[Sequence[np.ndarray]] = []
         self.most = 2 * (keep or 0)
         """Outputs that are held before they are thinned."""
 
@@ -43,6 +43,10 @@ class Recorder:
     def extend(self, times: np.ndarray, networks: Network, count: int) -> None:
         """The first `count` outputs of a segment's buffer."""
         stacked = [np.asarray(W)[:count] for W in networks.weights]
+        if self.keep is None:
+            self.times.extend(times[:count].tolist())
+            self.weights.extend(zip(*stacked, strict=True))
+            return
         for t, *weights in zip(times[:count].tolist(), *stacked, strict=True):
             self.add(t, weights)
 
@@ -50,7 +54,7 @@ class Recorder:
         """Times (T,) and the weights with a leading time axis."""
         if self.keep is not None and len(self.times) > self.keep:
             self._thin()
-        return np.array(self.times), [np.stack(layer) for layer in zip(*self.weights, strict=True)]
+        return np.array(self.times), [np.array(layer) for layer in zip(*self.weights, strict=True)]
 
     def _thin(self) -> None:
         matrices = np.array([_product(W) for W in self.weights])
@@ -76,7 +80,7 @@ def spread_evenly(times: np.ndarray, matrices: np.ndarray, modes: np.ndarray, ke
     return np.unique(np.concatenate([must, np.clip(nearest, 0, len(times) - 1)]))
 
 
-def _product(weights: list[np.ndarray]) -> np.ndarray:
+def _product(weights: Sequence[np.ndarray]) -> np.ndarray:
     W = weights[0]
     for above in weights[1:]:
         W = above @ W

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ from ..network import Network
 from ..objectives import SquaredError
 from ..reduction import Reduction
 from ..reduction import reduce as smaller_problem
-from ..trajectory import Statistics, Trajectory
+from ..trajectory import Ending, Statistics, Trajectory
 from . import stepping
 from .algebra import layer_norms, layer_sizes, size_of
 from .automatic import Automatic
@@ -150,35 +150,68 @@ def gradient_flow(
         solver = room.checked(solver, adjoint, times)
         if traced:
             return room.traced(problem, network, times, rtol, least, solver, adjoint, max_steps)
-    least = float(least)
+    asked = Asked(times, rtol, atol, float(least), tolerance, max_time, max_steps, keep, solver, checkpoint)
     reduction = _reduction(problem, network) if reduce and room is None else None
     if reduction is not None:
         network, problem = reduction.network, stepping.Problem(reduction.objective, None, None, problem.project)
-    method = None if room else _method(solver, rtol)
+    outcome, ending = _single(problem, network, asked, room, progress)
+    steps, evaluations, rejected, name = outcome.counts
+    statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started, network.widths)
+    return Trajectory(jnp.asarray(outcome.ts), outcome.networks, ending, statistics, objective, reduction)
+
+
+class Asked(NamedTuple):
+    """What a single run was asked for, checked."""
+
+    times: np.ndarray | None
+    rtol: float
+    atol: float | None
+    least: float
+    """`atol`, or what stands for it."""
+    tolerance: float
+    max_time: float | None
+    max_steps: int
+    keep: int
+    solver: Any
+    checkpoint: str | Path | None
+
+
+def _single(
+    problem: stepping.Problem, network: Network, asked: Asked, room: Any, progress: Any
+) -> tuple[Outcome, Ending]:
+    """Follows one network to its end and judges it; `room` is diffrax's where diffrax integrates."""
+    times, rtol, tolerance, max_time = asked.times, asked.rtol, asked.tolerance, asked.max_time
+    method = None if room else _method(asked.solver, rtol)
     marks, begun = begin(method, problem, network, rtol) if method else (landmarks(problem.objective, network), None)
-    goal, finer = (None, rtol) if weight_decay else marks.goal(tolerance)
+    goal, finer = marks.goal(tolerance) if problem.weight_decay is None else (None, rtol)
     if times is None and max_time is None and goal is None:
         raise ValueError(
             "`ts`: is None, but the smallest loss is not known in closed form here, so there is nothing to run to; "
             "give output times `ts` or a time limit `max_time`"
         )
     bound = latest(problem, network, tolerance) if times is None and max_time is None else None
-    if room is not None:
-        outcome = room.follow(problem, network, times, rtol, least, solver, max_steps)
+    if method is None or begun is None:
+        outcome = room.follow(problem, network, times, rtol, asked.least, asked.solver, asked.max_steps)
     else:
-        rtol = min(rtol, finer) if times is None else rtol
-        run = Run(method, problem, begun, marks, (rtol, least), goal, keep if times is None else None)
-        asked = {"ts": times, "rtol": rtol, "atol": atol, "tolerance": tolerance, "max_time": max_time, "keep": keep}
-        asked |= {"mask": mask, "weight_decay": weight_decay, "solver": solver, "project": project}
-        saved = None if checkpoint is None else Checkpoint(checkpoint, problem.objective, network, asked)
-        outcome = _drive(run, times, max_time if bound is None else bound, max_steps, progress, saved)
+        tolerances = (min(rtol, finer) if times is None else rtol), asked.least
+        run = Run(method, problem, begun, marks, tolerances, goal, asked.keep if times is None else None)
+        saved = _checkpoint(problem, network, asked)
+        outcome = _drive(run, times, max_time if bound is None else bound, asked.max_steps, progress, saved)
     at, stand = float(outcome.ts[-1]), standing(problem.objective, outcome.last)
-    ending = judge(outcome.kind, problem, outcome.last, stand, marks, at, outcome.gradient_norm, goal, max_steps)
+    ending = judge(outcome.kind, problem, outcome.last, stand, marks, at, outcome.gradient_norm, goal, asked.max_steps)
     if times is None or ending.kind == "saddle":
         ending = explained(ending, problem, network, bound)
-    steps, evaluations, rejected, name = outcome.counts
-    statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started, network.widths)
-    return Trajectory(jnp.asarray(outcome.ts), outcome.networks, ending, statistics, objective, reduction)
+    return outcome, ending
+
+
+def _checkpoint(problem: stepping.Problem, network: Network, asked: Asked) -> Checkpoint | None:
+    """The file that the run goes on from, if one is asked for; more steps are no other question."""
+    if asked.checkpoint is None:
+        return None
+    names = {"ts": "times"} | {name: name for name in ("rtol", "atol", "tolerance", "max_time", "keep", "solver")}
+    settings = {name: getattr(asked, field) for name, field in names.items()}
+    settings |= {"mask": problem.mask, "weight_decay": problem.weight_decay, "project": problem.project}
+    return Checkpoint(asked.checkpoint, problem.objective, network, settings)
 
 
 def _reduction(problem: stepping.Problem, network: Network) -> Reduction | None:

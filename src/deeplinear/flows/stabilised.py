@@ -64,7 +64,7 @@ class Stabilised(NamedTuple):
     name: str = "rock4"
     order: int = 4
     safety: float = 0.8
-    calibration: float = 0.05
+    calibration: float = 0.25
     """Tolerance per step that gives a trajectory error of about rtol, relative to rtol: a start's plateau amplifies."""
 
     def begin(self, field: Callable, network: Network, slope: Network) -> tuple[Memory, Array]:

@@ -110,6 +110,14 @@ class Problem(eqx.Module):
         return getattr(self.objective, "excess", self.objective)(W)
 
 
+def per_step(method: Method, tolerance: Any, network: Network) -> Any:
+    """The tolerance of every layer in a step that gives a relative error of `tolerance` along the whole path.
+
+    A relative error of every one of h layers makes one h times as large in their product.
+    """
+    return method.calibration * tolerance / network.depth
+
+
 def buffer_of(shapes: Iterable[tuple[int, ...]]) -> int:
     """Outputs that a segment holds of a network with layers of these shapes."""
     return max(1, min(BUFFER, BUFFER_BYTES // (8 * sum(map(math.prod, shapes)))))
