@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ... import init
 from ...exact import two_layer
 from ...network import Network
 from ...objectives import SquaredError
@@ -36,10 +35,10 @@ class Settings:
 
 SETTINGS = Settings()
 QUICK = Settings(shapes=3, largest=12)
-SLOPE = 0.05  # how far from 1 the slope of the whole range may be: terms of second order at the largest rate
+SLOPE = 0.005  # how far from 1 the slope of the whole range may be: terms of second order at the largest rate
 GOLDEN: dict[str, float] = {
-    "slope of shape 1": 1.000704918,
-    "deviation of shape 1 at rate 0.05": 0.005206435182,
+    "slope of shape 1": 1.000333962,
+    "deviation of shape 1 at rate 0.05": 0.007452012606,
 }
 
 
@@ -75,8 +74,9 @@ def deviation(settings: Settings, widths: tuple[int, int, int], seed: int) -> li
     """
     d_x, _, d_y = widths
     n = settings.largest
-    S = np.random.default_rng([settings.seed, seed]).standard_normal((d_y, d_x)) / (np.sqrt(d_x) + np.sqrt(d_y))
-    start = _start(settings, widths, S, seed)
+    rng = np.random.default_rng([settings.seed, seed])
+    S = rng.standard_normal((d_y, d_x)) / (np.sqrt(d_x) + np.sqrt(d_y))
+    start = _start(settings, widths, S, rng)
     objective = SquaredError.from_moments(_filled(S, n))
     network = Network([_filled(np.asarray(W), n) for W in start.weights])
     exact, found = two_layer(objective, network), []
@@ -88,14 +88,18 @@ def deviation(settings: Settings, widths: tuple[int, int, int], seed: int) -> li
     return found
 
 
-def _start(settings: Settings, widths: tuple[int, int, int], S: np.ndarray, seed: int) -> Network:
-    """A 0-balanced start; of square networks one whose determinant has the sign of the task's."""
-    for key in range(seed, seed + 100_000, 1000):
-        start = init.balanced(key, widths, scale=settings.scale / max(widths) ** 0.5)
-        W = np.asarray(start.end_to_end)
-        if S.shape[0] != S.shape[1] or widths[1] < widths[0] or np.linalg.slogdet(W)[0] == np.linalg.slogdet(S)[0]:
-            break
-    return start
+def _start(settings: Settings, widths: tuple[int, int, int], S: np.ndarray, rng: np.random.Generator) -> Network:
+    """A 0-balanced start; of square networks one whose determinant has the sign of the task's.
+
+    Made by numpy: `init.balanced` would compile its pieces for each of the shapes.
+    """
+    d_x, d_1, d_y = widths
+    rank = min(widths)
+    V, E, U = (np.linalg.qr(rng.standard_normal((d, rank)))[0] for d in (d_x, d_1, d_y))
+    z = np.sqrt(settings.scale / max(widths)) * np.linalg.svd(rng.standard_normal((rank, rank)))[1] ** 0.5
+    if d_x == d_y == rank and np.linalg.slogdet(U @ V.T)[0] != np.linalg.slogdet(S)[0]:
+        U[:, 0] *= -1
+    return Network([(E * z[None, :]) @ V.T, (U * z[None, :]) @ E.T])
 
 
 def _filled(M: np.ndarray, n: int) -> np.ndarray:
@@ -136,7 +140,7 @@ def check(data: xr.Dataset) -> list[Checked]:
     checks = [
         at_most("slope differs from 1, mean of shapes", abs(float(data["slope"].mean()) - 1), SLOPE),
         at_most("slope differs from 1, worst shape", np.abs(data["slope"].values - 1).max(), 2 * SLOPE),
-        at_most("slope of the two smallest rates differs from 1, worst shape", np.abs(last - 1).max(), 0.01),
+        at_most("slope of the two smallest rates differs from 1, worst shape", np.abs(last - 1).max(), 0.001),
     ]
     stored = GOLDEN if data.attrs["largest"] == SETTINGS.largest else {}  # other widths are drawn
     return checks + golden(measured(data), stored)

@@ -8,6 +8,7 @@ our own draws.
 
 from dataclasses import asdict, dataclass
 
+import jax
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ from ...network import Network
 from ...objectives import SquaredError
 from ...plots import style
 from ...plots.labels import End, label_ends
+from ...trajectory import Trajectory
 from .. import overlay
 from ..checks import Checked, at_least, at_most, golden
 
@@ -61,9 +63,7 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
         "shallow": Network([start.end_to_end]),
     }
     flows = {kind: gradient_flow(tasks, network, ts, rtol=settings.rtol) for kind, network in starts.items()}
-    simulated = [
-        [float(flow.objective.at(t)(W)) for t, W in zip(ts, flow.end_to_end, strict=True)] for flow in flows.values()
-    ]
+    simulated = [_current_losses(flow) for flow in flows.values()]
     exact = sequence(tasks, start)
     state = exact(ts)
     first = regression(objective, starts["shallow"])(np.append(inside, settings.duration))
@@ -82,6 +82,12 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
     }
     coordinates = {"time": ts, "source": list(overlay.SOURCES), "kind": list(KINDS)}
     return xr.Dataset(variables, coordinates, asdict(settings) | {"warning": state.warning or ""})
+
+
+def _current_losses(flow: Trajectory) -> np.ndarray:
+    """The loss on the task of the moment, at every time of a sequence of tasks."""
+    losses = np.asarray(jax.vmap(flow.objective.losses)(flow.end_to_end))
+    return losses[np.arange(len(losses)), flow.objective.task_at(flow.ts)]
 
 
 def problem(settings: Settings) -> tuple[SquaredError, SquaredError]:
