@@ -156,9 +156,9 @@ def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLER
 
     Source: Braun et al. (2022), section on continual learning, for lambda = 0.
     """
-    tasks = TaskSequence.of(tasks)
+    learned = TaskSequence.of(tasks)
     parts, start, failed = [], network, []
-    for k, (objective, duration) in enumerate(zip(tasks.objectives, tasks.durations, strict=True), start=1):
+    for k, (objective, duration) in enumerate(zip(learned.objectives, learned.durations, strict=True), start=1):
         try:
             parts.append(two_layer(objective, start, tolerance=tolerance))
         except NotExact as error:
@@ -167,7 +167,7 @@ def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLER
         start = _from_factor(parts[-1](duration).factor, network.widths[0])
     if failed:
         raise NotExact(failed)
-    return Sequence(tasks, network, tuple(parts))
+    return Sequence(learned, network, tuple(parts))
 
 
 def _from_factor(factor: Array, d_x: int) -> Network:

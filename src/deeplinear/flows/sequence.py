@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..network import Network
 from ..sequences import TaskSequence
@@ -52,7 +53,7 @@ def _in_sequence(flow: Callable, tasks: TaskSequence, network: Any, ts: Any, opt
 
 def _placed(tasks: TaskSequence, ts: Any) -> tuple[np.ndarray, np.ndarray]:
     """Increasing times, and the task that each of them is in."""
-    if any(isinstance(t, jax.core.Tracer) for t in jax.tree.leaves(ts)):
+    if any(isinstance(t, Tracer) for t in jax.tree.leaves(ts)):
         raise ValueError("`ts`: is traced by JAX, but which task a time is in must be known; give plain numbers")
     times = np.asarray(ts, dtype=float)
     if times.ndim != 1 or not times.size or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
@@ -101,8 +102,8 @@ def _joined(run: Trajectory, tail: Trajectory) -> Trajectory:
 
 def _together(runs: list[Trajectory]) -> Statistics | None:
     """What all runs cost; None where JAX traces them, and nothing is known."""
-    parts = [run.statistics for run in runs]
-    if any(part is None for part in parts):
+    parts = [run.statistics for run in runs if run.statistics is not None]
+    if len(parts) < len(runs):
         return None
     total = lambda name: sum(getattr(part, name) for part in parts)
     evaluations = None if any(part.evaluations is None for part in parts) else total("evaluations")

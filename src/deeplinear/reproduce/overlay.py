@@ -79,9 +79,7 @@ def simulated_readings(networks: Network, objective: Any, X: np.ndarray, Y: np.n
     return {name: np.asarray(values) for name, values in jax.jit(jax.vmap(read))(networks).items()}
 
 
-def dataset(
-    cases: Mapping[float, tuple[np.ndarray, dict, dict]], case: str, attributes: Mapping[str, Any]
-) -> xr.Dataset:
+def dataset(cases: Mapping[Any, tuple[np.ndarray, dict, dict]], case: str, attributes: Mapping[str, Any]) -> xr.Dataset:
     """Times, simulation and theory of every case, with the gap between them.
 
     `cases` maps the value of the coordinate named `case` to (times, simulated readings, exact readings). The gap is the

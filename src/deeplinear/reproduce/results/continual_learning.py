@@ -84,6 +84,7 @@ def figure(data: xr.Dataset) -> Figure:
     duration, count = data.attrs["duration"], data.sizes["task"]
     axes = figure.subplots(1, count, sharey=True)
     figure.subplots_adjust(left=0.075, right=0.9, bottom=0.24, top=0.86, wspace=0.08)
+    levels = data["minimum"].values[None, :] + data["forgetting_formula"].values
     for learned, ax in enumerate(axes):
         style.canvas(ax, f"learns task {learned + 1}")
         local = data["time"].values - learned * duration
@@ -91,8 +92,9 @@ def figure(data: xr.Dataset) -> Figure:
         for k in range(count):
             ax.plot(local[here], simulated[here, k], **overlay.solid(style.colour(k)))
             ax.plot(local[here], exact[here, k], **overlay.dotted())
-        levels = data["minimum"].values + data["forgetting_formula"].values[learned]
-        ax.hlines(levels, 0.9 * SHOWN, SHOWN, colors=[style.colour(k) for k in range(count)], linewidth=6, alpha=0.45)
+        ax.hlines(
+            levels[learned], 0.9 * SHOWN, SHOWN, colors=[style.colour(k) for k in range(count)], linewidth=6, alpha=0.45
+        )
         ax.set_xlim(0, SHOWN)
         ax.set_xticks([0, 10, 20, 30])
     axes[0].set_ylim(0, 1.05 * data["losses"].values.max())
@@ -100,7 +102,7 @@ def figure(data: xr.Dataset) -> Figure:
     figure.supxlabel(
         "time since the task began (bars: level predicted from the tasks alone)", fontsize=style.TEXT, y=0.1
     )
-    label_ends(axes[-1], [End(levels[k], style.colour(k), f"task {k + 1}") for k in range(count)])
+    label_ends(axes[-1], [End(levels[-1, k], style.colour(k), f"task {k + 1}") for k in range(count)])
     overlay.key(figure)
     return figure
 
@@ -108,9 +110,11 @@ def figure(data: xr.Dataset) -> Figure:
 def measured(data: xr.Dataset) -> dict[str, float]:
     """Numbers that identify the result."""
     last = data.sizes["task"] - 1
-    return {f"forgetting of task {k + 1} in the end": data["forgetting_exact"].values[last, k] for k in range(last)} | {
-        "exact loss on task 2 at t = 201": np.interp(201.0, data["time"], data["losses"].values[1, :, 1])
+    numbers = {
+        f"forgetting of task {k + 1} in the end": float(data["forgetting_exact"].values[last, k]) for k in range(last)
     }
+    soon = data["time"].values.searchsorted(data.attrs["duration"] + 1)
+    return numbers | {"exact loss on task 2 soon after it began": float(data["losses"].values[1, soon, 1])}
 
 
 def check(data: xr.Dataset) -> list[Checked]:

@@ -66,7 +66,7 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
     return xr.Dataset(variables, coordinates, asdict(settings))
 
 
-def deviation(settings: Settings, widths: tuple[int, int, int], seed: int) -> list[float]:
+def deviation(settings: Settings, widths: tuple[int, ...], seed: int) -> list[float]:
     """Largest deviation along the path at every rate, of one network.
 
     Everything is filled up with zeros to the largest shape, which neither descent nor flow leave: one compiled program
@@ -88,7 +88,7 @@ def deviation(settings: Settings, widths: tuple[int, int, int], seed: int) -> li
     return found
 
 
-def _start(settings: Settings, widths: tuple[int, int, int], S: np.ndarray, rng: np.random.Generator) -> Network:
+def _start(settings: Settings, widths: tuple[int, ...], S: np.ndarray, rng: np.random.Generator) -> Network:
     """A 0-balanced start; of square networks one whose determinant has the sign of the task's.
 
     Made by numpy: `init.balanced` would compile its pieces for each of the shapes.

@@ -71,11 +71,11 @@ def figure(data: xr.Dataset) -> Figure:
 def measured(data: xr.Dataset) -> dict[str, float]:
     """Numbers that identify the result."""
     at = data.isel(step=data.sizes["step"] // 2)
-    read = lambda rule, source: at["loss"].sel(rule=rule, source=source)
+    read = lambda rule, source: float(at["loss"].sel(rule=rule, source=source))
     return {
         "exact loss at the middle step": read("descent", "theory"),
         "descent loss at the middle step": read("descent", "simulation"),
-        "gap of the function, descent": data["gap"].sel(rule="descent", quantity="function"),
+        "gap of the function, descent": float(data["gap"].sel(rule="descent", quantity="function")),
     }
 
 

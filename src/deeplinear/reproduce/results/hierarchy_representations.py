@@ -115,7 +115,7 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
         flow = gradient_flow(objective, start, ts, rtol=settings.rtol)
         W1, W2 = (np.asarray(W) for W in flow[len(flow) - 1].weights)
         excess[k] = float(objective.excess(flow.end_to_end[-1]))
-        sources = [{"function": W2 @ W1, "gram_in": W1.T @ W1, "gram_out": W2 @ W2.T}]
+        sources: list[dict[str, Any]] = [{"function": W2 @ W1, "gram_in": W1.T @ W1, "gram_out": W2 @ W2.T}]
         if name in EXACT:
             state = two_layer(objective, start)(ts[-1:])
             sources.append(
