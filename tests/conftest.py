@@ -1,6 +1,7 @@
 """Settings for every test: 64 bits, no silent broadcasting or promotion, compiled programs kept between runs."""
 
 import os
+from pathlib import Path
 
 from platformdirs import user_cache_path
 
@@ -18,6 +19,7 @@ for name, value in SETTINGS.items():  # before JAX is imported, and for the proc
     os.environ.setdefault(name.upper(), value)
 
 import hypothesis  # noqa: E402
+import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
@@ -29,6 +31,19 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("quick")
+
+
+MAPS = 20_000
+"""Memory regions of the process from which compiled programs are let go; Linux allows 65,530, LLVM crashes beyond."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Every compiled program holds some memory regions: the whole suite in one process would run out of them."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -17,11 +17,23 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
     1: {"_types", "_linalg", "_invariant", "conventions", "records", "experiment", "plots"},
     2: {"network", "data"},
-    3: {"objectives", "tasks", "loading", "tables", "init", "trajectory", "curvature", "reduction", "obstructions"},
+    3: {
+        "objectives",
+        "tasks",
+        "loading",
+        "tables",
+        "init",
+        "trajectory",
+        "curvature",
+        "reduction",
+        "obstructions",
+        "sequences",
+    },
     4: {"flows", "exact", "diagnostics"},
     5: {"predict", "measuring"},
     6: {"learning"},
-    7: {"cli"},
+    7: {"reproduce"},
+    8: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MIXED_FLOOR = 3  # where one file may stand on another

@@ -166,7 +166,9 @@ def run_python(code: str, **options):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, **options)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["learn", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["learn", "--help"], ["reproduce", "--help"], ["reproduce", "list"], ["--version"]]
+)
 def test_help_comes_without_jax(arguments):
     code = (
         "import sys, deeplinear.cli as cli\n"

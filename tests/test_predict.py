@@ -154,8 +154,8 @@ def test_a_bottleneck_stops_exact_solutions_too():
 
 
 def test_large_problems_are_not_searched():
-    objective = SquaredError.from_singular_values(S, 150, 150)
-    prediction = learning_times(objective, init.balanced(0, (150, 100, 150), scale=1e-3))
+    objective = SquaredError.from_singular_values(S, 210, 210)
+    prediction = learning_times(objective, init.balanced(0, (210, 205, 210), scale=1e-3))
     assert prediction.name == "small random start" and not prediction.exact
     assert "small enough to search the solution" in " ".join(check.assumption for check in prediction.violations)
 

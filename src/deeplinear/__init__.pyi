@@ -10,6 +10,7 @@ from . import init as init
 from . import plots as plots
 from . import records as records
 from . import reduction as reduction
+from . import reproduce as reproduce
 from . import tasks as tasks
 from .conventions import ENTRY_MEAN as ENTRY_MEAN
 from .conventions import HALF_MEAN as HALF_MEAN

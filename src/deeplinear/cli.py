@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from . import __version__
+from .reproduce import command as reproduce
 
 app = App(
     name="deeplinear",
@@ -18,6 +19,8 @@ app = App(
     help_format="plaintext",
     result_action="return_value",
 )
+
+app.command(reproduce.app)
 
 Flag = Annotated[bool, Parameter(negative="")]
 OptionalFlag = Annotated[bool | None, Parameter(negative="")]
@@ -149,7 +152,7 @@ def _exit_code(arguments: list[str]) -> int:
         return _complain(error, 2)
     except ValueError as error:
         return _complain(error, 2)
-    except OSError as error:
+    except (OSError, reproduce.CheckFailed) as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 1)

@@ -1,6 +1,7 @@
 """A trajectory and diagnostics, read into one labelled dataset."""
 
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from typing import Any
 
 import equinox as eqx
@@ -12,6 +13,7 @@ from . import diagnostics, records
 from .conventions import TIME_UNIT
 from .network import Network
 from .objectives import SquaredError
+from .sequences import TaskSequence
 from .trajectory import Trajectory
 
 
@@ -20,8 +22,9 @@ def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> xr.
 
     `readings` maps names to functions of one `Network` (JAX code), for instance those of `deeplinear.diagnostics`; none
     named: loss, excess loss, mode strengths (where the trajectory knows its objective), singular values of the product
-    and of every layer, drift of the imbalance, alignment. Dimensions: time, mode, rank, layer, index, junction,
-    numbered from 1; an ensemble's first dimension is member, numbered from 0 as in `trajectory.member`. A function
+    and of every layer, drift of the imbalance, alignment. Of a sequence of tasks: `task_losses`, the loss on every one
+    of them, and the attribute `task_starts`. Dimensions: time, mode, rank, layer, index, junction, task, numbered
+    from 1; an ensemble's first dimension is member, numbered from 0 as in `trajectory.member`. A function
     without labels gets dimensions named after itself. Attributes: widths, loss scale, unit
     of time, ending, statistics, versions. Raises `ValueError` for a reading that is not a function.
 
@@ -52,7 +55,9 @@ def default_readings(trajectory: Trajectory) -> dict[str, Callable[[Network], An
     """What `measure` reads when nothing is named."""
     objective, start = trajectory.objective, trajectory[0]
     readings: dict[str, Callable[[Network], Any]] = {}
-    if objective is not None:
+    if isinstance(objective, TaskSequence):
+        readings["task_losses"] = diagnostics.task_losses(objective.objectives)
+    elif objective is not None:
         readings["loss"] = diagnostics.loss(objective)
     if isinstance(objective, SquaredError):
         readings["excess_loss"] = diagnostics.excess_loss(objective, start.max_rank)
@@ -74,18 +79,20 @@ def _mapped(kept: Network, reduction: Any, reading: Callable[[Network], Any]) ->
 
 def _attributes(trajectory: Trajectory) -> dict[str, Any]:
     attributes: dict[str, Any] = {"widths": list(trajectory[0].widths), "time_unit": TIME_UNIT}
+    if isinstance(trajectory.objective, TaskSequence):
+        attributes["task_starts"] = trajectory.objective.starts.tolist()
     scale = getattr(trajectory.objective, "scale", None)
     if scale is not None:
         attributes |= {"loss_scale": scale.name, "loss_formula": scale.formula}
     for name in ("ending", "statistics"):
         value = getattr(trajectory, name)
-        if isinstance(value, tuple):
-            attributes[name] = [_plain(member) for member in value]
-        elif value is not None:
+        if value is not None:
             attributes[name] = _plain(value)
     return attributes | {"versions": records.provenance()}
 
 
-def _plain(value: Any) -> dict[str, Any]:
+def _plain(value: Any) -> Any:
     """A frozen dataclass as what JSON knows."""
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in vars(value).items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in vars(value).items()} if is_dataclass(value) else value

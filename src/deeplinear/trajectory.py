@@ -52,6 +52,8 @@ class Statistics:
     """Wall-clock seconds, compilation included."""
     widths: tuple[int, ...] | None = None
     """Widths of the network that was integrated, smaller than the start's after an exact reduction; None: unknown."""
+    endings: tuple | None = None
+    """How every task of a sequence ended; None for a single task."""
 
 
 class Trajectory(eqx.Module):

@@ -24,5 +24,6 @@ from .spectrum import layer_singular_values as layer_singular_values
 from .spectrum import loss as loss
 from .spectrum import mode_strengths as mode_strengths
 from .spectrum import singular_values as singular_values
+from .spectrum import task_losses as task_losses
 from .tangent import TangentKernel as TangentKernel
 from .tangent import ntk as ntk

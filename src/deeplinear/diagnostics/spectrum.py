@@ -23,6 +23,17 @@ def loss(objective: Any) -> Callable[[Network], Scalar]:
     return labelled((), "loss", units)(Partial(_loss, objective))
 
 
+def task_losses(objectives: Any) -> Callable[[Network], Float[Array, " task"]]:
+    """The loss on every one of several tasks, shape (task,).
+
+    >>> from deeplinear import SquaredError
+    >>> tasks = [SquaredError.from_moments([[2.0]]), SquaredError.from_moments([[0.0]])]
+    >>> task_losses(tasks)(Network([[[1.0]]])).tolist()
+    [0.5, 0.5]
+    """
+    return labelled(("task",), "loss on every task")(Partial(_task_losses, tuple(objectives)))
+
+
 def excess_loss(objective: Any, max_rank: int | None = None) -> Callable[[Network], Scalar]:
     """Loss above the smallest loss of a matrix of rank at most `max_rank`, at least 0.
 
@@ -76,6 +87,11 @@ def layer_singular_values(network: Network) -> Float[Array, "layer index"]:
 
 def _loss(objective: Any, network: Network) -> Scalar:
     return objective(network.end_to_end)
+
+
+def _task_losses(objectives: tuple, network: Network) -> Float[Array, " task"]:
+    W = network.end_to_end
+    return jnp.stack([objective(W) for objective in objectives])
 
 
 def _excess(objective: Any, max_rank: int | None, network: Network) -> Scalar:

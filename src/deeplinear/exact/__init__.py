@@ -4,6 +4,7 @@ from .aligned import decoupled as decoupled
 from .assumptions import Check as Check
 from .assumptions import NearMiss as NearMiss
 from .assumptions import NotExact as NotExact
+from .continual import sequence as sequence
 from .decay import decay_thresholds as decay_thresholds
 from .decay import decayed_fixed_points as decayed_fixed_points
 from .decay import decayed_imbalance as decayed_imbalance

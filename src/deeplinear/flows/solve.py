@@ -30,6 +30,7 @@ from .horizon import latest
 from .landmarks import FINEST_TOLERANCE, landmarks, standing
 from .progress import as_reporter
 from .rosenbrock import Rosenbrock
+from .sequence import through_tasks
 from .stabilised import Stabilised
 
 FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
@@ -43,8 +44,9 @@ SOLVERS = {
 }
 
 
+@through_tasks
 def gradient_flow(
-    objective: Callable,
+    objective: Callable | list | tuple,
     network: Network,
     ts: Any = None,
     *,
@@ -101,6 +103,12 @@ def gradient_flow(
       spoils no other. The trajectory's weights are (member, time, d_l, d_{l-1}), its `ending` a tuple. `threads`: how
       many share the work (None: one per processor); only ensembles use it. `progress` then tells of members, in an
       `EnsembleReport`.
+
+    A sequence of tasks, one after another: `objective` = [(objective, duration), ...]. The trajectory runs over all of
+    them: `ts` counts from the start of the first, limits such as `max_steps` and `keep` are for each task, the
+    trajectory's `objective` is a `sequences.TaskSequence` and its `ending` the last task's, with those of all tasks in
+    `statistics.endings`. With `ts=None` a task that is learned early still lasts as long as it was given. A task that
+    stops early (steps, interrupted) is the last. No `checkpoint` and no `max_time`.
 
     Inside `jax.jit`, `jax.vmap` and `jax.grad` the flow is JAX code: it needs `ts`, "auto" and "dopri8" mean
     `diffrax.Dopri8()`, and the trajectory has no ending and no statistics. Derivatives with respect to the start, the
