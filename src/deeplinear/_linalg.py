@@ -112,7 +112,10 @@ def _blas() -> ThreadpoolController:
 
 
 def one_thread() -> AbstractContextManager:
-    """While inside, BLAS and LAPACK work in one thread: for small matrices more of them wait for each other."""
+    """While inside, BLAS and LAPACK work in one thread: for small matrices more of them wait for each other.
+
+    Not while another thread may be inside BLAS: OpenBLAS does not survive a change of its threads then.
+    """
     return _blas().limit(limits=1)
 
 

@@ -1,7 +1,6 @@
 """Exact reductions: a smaller problem whose gradient flow is the original one seen in other coordinates, and back."""
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,14 +11,12 @@ import numpy as np
 from jaxtyping import Array
 
 from ._invariant import Edge, extended, invariant_spans
-from ._linalg import chain, one_thread, rank_tolerance
+from ._linalg import chain, rank_tolerance
 from .network import Network
 from .objectives import SquaredError
 
 WORTHWHILE = 0.9
 """A problem that keeps more than this share of its weights is left as it is."""
-LARGE = 10**6
-"""Weights from which two threads find the subspaces faster than one."""
 RANK_TOLERANCE = 1e-13
 """Parts of sigma_yx and of W(0) as small as this against the whole count as zero: they move nothing in finite time."""
 
@@ -175,8 +172,7 @@ def reduce(objective: SquaredError, network: Network) -> Reduction:
     if inputs:
         layers, enough = network.depth, WORTHWHILE * _weights_of(network.widths)
         too_large = lambda d: _weights_of((sum(d[layers:]), *d[:layers])) > enough
-        with one_thread() if _weights_of(network.widths) < LARGE else nullcontext():
-            spans = invariant_spans(*_quiver(objective, weights, inputs, W), too_large)
+        spans = invariant_spans(*_quiver(objective, weights, inputs, W), too_large)
     if spans is None:
         return Reduction(objective, network, network, None, (None,) * (network.depth + 1), None)
     return _reduced(objective, network, W, inputs, spans)

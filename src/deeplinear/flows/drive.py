@@ -91,7 +91,9 @@ class Run:
         known = self.method, type(self.problem.objective), self.progress.network.widths
         # a kernel that is compiled already is done before anyone could wait for it
         inline = compiled.is_small(self.progress.network) and known in _compiled
-        with one_thread(), nullcontext(where_it_is) if inline else beside(interrupted) as call:
+        # one kernel calls no LAPACK; everything else has come to an end here, `begin` was the last
+        threads = nullcontext() if compiled.is_small(self.progress.network) else one_thread()
+        with threads, nullcontext(where_it_is) if inline else beside(interrupted) as call:
             while True:
                 kind = self._ending(times, max_steps, interrupted)
                 if kind is not None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -112,7 +113,8 @@ class Ensemble:
         threads = (threads or os.cpu_count() or 1) if compiled.one_by_one() else 1
         count = max(-(-self.members // self.places), min(threads, self.members))
         portions = [Portion(self, rows) for rows in np.array_split(np.arange(self.members), count)]
-        with one_thread(), interruptible() as interrupted, as_reporter(progress) as report:
+        limit = nullcontext() if compiled.is_small(self.network) else one_thread()
+        with limit, interruptible() as interrupted, as_reporter(progress) as report:
             if threads > 1:  # compile once, before threads ask for the same program
                 with beside(interrupted) as call:
                     call(lambda: Portion(self, np.arange(0)).run(interrupted))
