@@ -54,8 +54,8 @@ class Theorem(NamedTuple):
 
         >>> from deeplinear import SquaredError
         >>> solution, checks = THEOREMS[0].attempt(SquaredError.from_moments([[2.0]]), Network([[[0.1]]]))
-        >>> solution([1.0]).end_to_end.round(4).tolist()
-        [[[1.3011]]]
+        >>> round(float(solution([1.0]).end_to_end[0, 0, 0]), 4)
+        1.301
         """
         try:
             solution = self.build(objective, network, tolerance)

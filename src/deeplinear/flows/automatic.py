@@ -13,7 +13,6 @@ from .rosenbrock import Rosenbrock
 from .stabilised import Stabilised
 
 EXPLICIT, IMPLICIT = Stabilised(), Rosenbrock()
-LOOSER = IMPLICIT.calibration / EXPLICIT.calibration  # the implicit method's tolerance per step
 LONG = 0.1  # share of the limit of stability from which an explicit step counts as long (50 stages)
 PATIENCE = 3  # long explicit steps in a row before the implicit method is tried
 TRIAL = 4  # implicit steps before it is judged
@@ -59,7 +58,7 @@ class Automatic(NamedTuple):
         """A step of the method that has the word."""
         return jax.lax.cond(
             memory.implicit,
-            lambda: IMPLICIT.step(field, network, slope, h, (), LOOSER * rtol, LOOSER * atol),
+            lambda: IMPLICIT.step(field, network, slope, h, (), rtol, atol),
             lambda: EXPLICIT.step(field, network, slope, h, memory.spectrum, rtol, atol),
         )
 

@@ -50,7 +50,7 @@ class Rosenbrock(NamedTuple):
     order: int = 4
     """The error estimate behaves like h^order."""
     safety: float = 0.8
-    calibration: float = 0.5
+    calibration: float = 0.25
     """Tolerance per step that gives a trajectory error of about rtol, relative to rtol."""
 
     def begin(self, field: Callable, network: Network, slope: Network) -> tuple[Any, Array]:
