@@ -14,6 +14,10 @@ SETTINGS = {
     # programs of diffrax call back to the host in order to raise, and such are not kept
     "eqx_on_error": "nan",
     "jax_persistent_cache_min_entry_size_bytes": "0",
+    # JAX waits for ever where batched factorisations fill its pool of two threads on a busy machine: run in this one,
+    # and let the pool be larger
+    "jax_cpu_enable_async_dispatch": "0",
+    "nproc": "8",
 }
 for name, value in SETTINGS.items():  # before JAX is imported, and for the processes that tests start
     os.environ.setdefault(name.upper(), value)

@@ -114,7 +114,7 @@ def test_lambda_balanced_starts_are_haar(lam):
 def test_lambda_zero_has_the_law_of_balanced():
     keys = jax.random.split(jax.random.key(0), 4000)
     squares = lambda start: np.sort(
-        np.asarray(jax.jit(jax.vmap(lambda key: jnp.sum(start(key).weights[0] ** 2)))(keys))
+        np.asarray(jax.jit(lambda keys: jax.lax.map(lambda key: jnp.sum(start(key).weights[0] ** 2), keys))(keys))
     )
     ours = squares(lambda key: init.lambda_balanced(key, (4, 6, 3), 0.0, 0.7))
     theirs = squares(lambda key: init.balanced(key, (4, 6, 3), scale=0.7))
