@@ -29,7 +29,7 @@ FLOORS = {
         "obstructions",
         "sequences",
     },
-    4: {"flows", "exact", "diagnostics"},
+    4: {"flows", "exact", "diagnostics", "landscape"},
     5: {"predict", "measuring"},
     6: {"learning"},
     7: {"reproduce"},

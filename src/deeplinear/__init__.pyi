@@ -7,6 +7,7 @@ from . import diagnostics as diagnostics
 from . import exact as exact
 from . import flows as flows
 from . import init as init
+from . import landscape as landscape
 from . import plots as plots
 from . import records as records
 from . import reduction as reduction

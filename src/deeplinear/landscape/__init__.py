@@ -1,0 +1,1 @@
+"""The loss landscape: critical points, what they are, and how they hang together."""
