@@ -70,7 +70,7 @@ class Target(NamedTuple):
         return np.concatenate([[0], np.cumsum(apart)])
 
     def value(self, signature: tuple[int, ...]) -> float:
-        r"""Loss where the modes of a signature (from 1) are learned: $L_{\min} + c / 2 \sum_{i \notin S} \sigma_i^2$."""
+        r"""Loss where the modes S (from 1) are learned: $L_{\min} + \frac{c}{2} \sum_{i \notin S} \sigma_i^2$."""
         left = np.ones(self.d_y, dtype=bool)
         left[[k - 1 for k in signature]] = False
         return self.minimum + self.factor / 2 * float(np.sum(self.sigma[left] ** 2))
