@@ -13,7 +13,7 @@ Weights = Sequence[np.ndarray]
 
 
 class Quadratic(NamedTuple):
-    r"""$\frac{c}{2} \mathrm{tr}(W S W^T) - c \, \mathrm{tr}(M W^T)$ of the end-to-end matrix: a squared error, in numbers."""
+    r"""A squared error in numbers: $\frac{c}{2} \mathrm{tr}(W S W^T) - c \, \mathrm{tr}(M W^T)$ of the end-to-end W."""
 
     S: np.ndarray
     """E[x x^T], or the identity in the coordinates of a `Target`."""
@@ -38,8 +38,8 @@ class Quadratic(NamedTuple):
     def form(self, weights: Weights, V: Weights, other: Weights | None = None) -> float:
         r"""$d^2 L(W + \epsilon V) / d\epsilon^2$ at 0, or the bilinear form of two directions.
 
-        $c \langle \rho_1 S, \rho_1' \rangle + 2 \langle \rho_2, c W S - c M \rangle$ with the first and second variations
-        of the end-to-end matrix. Source: Altafini, eq. (22).
+        $c \langle \rho_1 S, \rho_1' \rangle + 2 \langle \rho_2, c W S - c M \rangle$ with the first and second
+        variations of the end-to-end matrix. Source: Altafini, eq. (22).
         """
         V_other = V if other is None else other
         first, first_other, second = _variations(weights, V, V_other)

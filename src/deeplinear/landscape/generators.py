@@ -55,8 +55,9 @@ def _cyclic(
 ) -> list[np.ndarray]:
     r"""No block need vanish: intervals of at most h - 2 consecutive arrows on a cycle of h spaces, in random bases.
 
-    The spaces are $X_0$ = the modes outside S with $\sigma > 0$ and the hidden spaces $X_1, \dots, X_{h-1}$; the arrows
-    are $Z_1 \Sigma^T$ (from $X_0$), $Z_2, \dots, Z_h$ (back to $X_0$). Columns of $Z_1$ at inputs without a mode are free.
+    The spaces are $X_0$ = the modes outside S with $\sigma > 0$ and the hidden spaces $X_1, \dots, X_{h-1}$; the
+    arrows are $Z_1 \Sigma^T$ (from $X_0$), $Z_2, \dots, Z_h$ (back to $X_0$). Columns of $Z_1$ at inputs without a
+    mode are free.
     """
     shapes = block_shapes(target, widths, len(signature))
     h, rest = len(shapes), np.array([k for k in range(target.d_y) if k + 1 not in signature], dtype=int)

@@ -19,11 +19,11 @@ class Inertia(NamedTuple):
 def inertia_of_signature(target: Target, widths: Sequence[int], signature: Sequence[int]) -> Inertia:
     r"""Inertia of the Hessian at the critical points of signature S with $Z = 0$: the canonical one and its orbit.
 
-    With r = |S|, Q the other modes, $\mathrm{inv} = \#\{(i, j) \in Q \times S : \sigma_i > \sigma_j\}$ and eq those of equal
-    singular values:
-    $n_- = \mathrm{inv} + k$, $n_+ = r (d_x + d_y - r) - \mathrm{inv} - \mathrm{eq} + k$, with $k = (\mathrm{rank} \Sigma
-    - r)(d_1 - r)$ for two layers and 0 for more; one layer has $n_+ = d_x d_y$. Here $d_x$ is the rank of sigma_xx; all
-    other directions are zeros. Raises `ValueError` for signatures that are not critical points of these widths.
+    With r = |S|, Q the other modes, $\mathrm{inv} = \#\{(i, j) \in Q \times S : \sigma_i > \sigma_j\}$ and eq those
+    of equal singular values: $n_- = \mathrm{inv} + k$, $n_+ = r (d_x + d_y - r) - \mathrm{inv} - \mathrm{eq} + k$,
+    with $k = (\mathrm{rank} \Sigma - r)(d_1 - r)$ for two layers and 0 for more; one layer has $n_+ = d_x d_y$. Here
+    $d_x$ is the rank of sigma_xx; all other directions are zeros. Raises `ValueError` for signatures that are not
+    critical points of these widths.
 
     >>> from deeplinear import SquaredError
     >>> inertia_of_signature(Target.of(SquaredError.from_singular_values([3.0, 2.0], 2, 2)), (2, 2, 2), (2,))

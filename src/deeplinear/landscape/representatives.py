@@ -32,17 +32,17 @@ def network_on_fibre(
 ) -> Network:
     r"""A critical point with given learned modes: $W_l = P_l (A_l + Z_l) P_{l-1}^{-1}$, in the data's coordinates.
 
-    In coordinates in which $\Sigma$ is diagonal $A_1 = [U_S^T \Sigma; 0]$, $A_l = \mathrm{diag}(I_r, 0)$, $A_h = [U_S, 0]$
-    and $Z_1 = [0; Z_1]$, $Z_l = \mathrm{diag}(0, Z_l)$, $Z_h = [0, U_Q Z_h]$, with Q the modes outside S. It is critical
-    exactly if $Z_{j-1} \cdots Z_1 \Sigma^T U_Q Z_h \cdots Z_{j+1} = 0$ for every j and $Z_h \cdots Z_1 = 0$.
+    In coordinates in which $\Sigma$ is diagonal $A_1 = [U_S^T \Sigma; 0]$, $A_l = \mathrm{diag}(I_r, 0)$, $A_h =
+    [U_S, 0]$ and $Z_1 = [0; Z_1]$, $Z_l = \mathrm{diag}(0, Z_l)$, $Z_h = [0, U_Q Z_h]$, with Q the modes outside S.
+    It is critical exactly if $Z_{j-1} \cdots Z_1 \Sigma^T U_Q Z_h \cdots Z_{j+1} = 0$ for every j and $Z_h \cdots Z_1
+    = 0$.
 
-    `objective`: a `SquaredError` or its `Target`. `signature`: modes from 1, largest singular value first. `Z`: the blocks
-    (shapes (d_1 - r, rank of sigma_xx), (d_l - r, d_{l-1} - r), (d_y - r, d_{h-1} - r)); otherwise `generator` draws them:
-    all zero; two of them zero; three (every pivot tightened, needs 3 layers); or none, as intervals on a cycle. `basis` of
-    the hidden layers: none, Haar, or random of condition number `condition` in each layer. Along null directions of
-    sigma_xx, which the loss does not see, W_1 is zero.
-    Raises `ValueError` for signatures and widths that do not fit the data, blocks of wrong shapes or whose products do not
-    vanish, and unknown names.
+    `objective`: a `SquaredError` or its `Target`. `signature`: modes from 1, largest singular value first. `Z`: the
+    blocks (shapes (d_1 - r, rank of sigma_xx), (d_l - r, d_{l-1} - r), (d_y - r, d_{h-1} - r)); otherwise `generator`
+    draws them: all zero; two of them zero; three (every pivot tightened, needs 3 layers); or none, as intervals on a
+    cycle. `basis` of the hidden layers: none, Haar, or random of condition number `condition` in each layer. Along
+    null directions of sigma_xx, which the loss does not see, W_1 is zero. Raises `ValueError` for signatures and
+    widths that do not fit the data, blocks of wrong shapes or whose products do not vanish, and unknown names.
 
     >>> from deeplinear import SquaredError
     >>> objective = SquaredError.from_singular_values([3.0, 2.0, 1.0], 3, 3)
@@ -50,8 +50,8 @@ def network_on_fibre(
     >>> np.allclose(network.end_to_end, np.diag([3.0, 0.0, 1.0]))
     True
 
-    Source: Altafini, eqs. (32) and (33); the exact condition is proved in the project's tests by brute force (the survey's
-    proposition 18 has a sufficient one).
+    Source: Altafini, eqs. (32) and (33); the exact condition is proved in the project's tests by brute force (the
+    survey's proposition 18 has a sufficient one).
     """
     target = objective if isinstance(objective, Target) else Target.of(objective)
     widths = check_widths(widths)
