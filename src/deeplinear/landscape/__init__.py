@@ -2,4 +2,14 @@
 
 from .arcs import arc as arc
 from .critical import critical_points as critical_points
-from .graph import graph as graph
+from .critical_set import critical_set as critical_set
+from .fibres import balanced_representative as balanced_representative
+from .fibres import change_basis as change_basis
+from .fibres import fibre_dimension as fibre_dimension
+from .fibres import partial_ranks as partial_ranks
+from .fibres import quotient as quotient
+from .fibres import same_fiber as same_fiber
+from .fibres import same_orbit as same_orbit
+from .hasse import graph as graph
+from .saddle_path import saddle_path as saddle_path
+from .table import atlas as atlas
