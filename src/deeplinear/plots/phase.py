@@ -44,7 +44,15 @@ def phase_plane(
     if "minima" in data:
         for sheet in variable(data, "minima", "sheet", "point", "weight"):
             ax.plot(sheet[:, x], sheet[:, y], color=MINIMUM, linewidth=2.2, zorder=4)
-    ax.scatter(path[:, -1, x], path[:, -1, y], s=(MARK + 1) ** 2, color=_end_colours(data), zorder=5, edgecolors="white", linewidths=0.6)
+    ax.scatter(
+        path[:, -1, x],
+        path[:, -1, y],
+        s=(MARK + 1) ** 2,
+        color=_end_colours(data),
+        zorder=5,
+        edgecolors="white",
+        linewidths=0.6,
+    )
     if "saddles" in data:
         saddles = variable(data, "saddles", "saddle", "weight")
         ax.plot(saddles[:, x], saddles[:, y], "o", color=SADDLE, markersize=MARK + 1.5, zorder=6)

@@ -80,7 +80,11 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
         "at_saddle": ("run", np.arange(len(starts)) >= settings.runs),
         "surface": (("sheet", "row", "column", "weight"), _sheets(settings.sigma, settings.reach)),
         "saddle_lines": (("line", "point", "weight"), lines),
-        "late": ("weight", late, {"long_name": "exact weights of the last run, which falls into the origin, at `late`"}),
+        "late": (
+            "weight",
+            late,
+            {"long_name": "exact weights of the last run, which falls into the origin, at `late`"},
+        ),
         "spectra": (("line", "point", "eigenvalue"), spectra, {"long_name": "Hessian's eigenvalues on the axes"}),
     }
     return xr.Dataset(variables, {"weight": [1, 2, 3], "along": ("point", along)}, asdict(settings))
@@ -116,7 +120,9 @@ def check(data: xr.Dataset) -> list[Checked]:
     theory = np.stack([-sigma * along, np.zeros_like(along), sigma * along], axis=-1)
     sides = {tuple(np.sign(end).astype(int)) for end in ends[~missed]}
     return [
-        at_most("gap of the weights against the exact solution", np.abs(path - exact).max() / np.abs(exact).max(), 1e-7),
+        at_most(
+            "gap of the weights against the exact solution", np.abs(path - exact).max() / np.abs(exact).max(), 1e-7
+        ),
         at_most("distance of ends from w_1 w_2 w_3 = sigma", np.abs(ends[~missed].prod(1) - sigma).max(), 1e-8),
         at_least("sheets of minima reached", len(sides & set(SIGNS)), 4),
         at_most("drift of w_i^2 - w_{i+1}^2", np.abs(laws - laws[:, :1]).max(), 1e-8),
