@@ -29,6 +29,10 @@ class Quadratic(NamedTuple):
         """Gradient with respect to the end-to-end matrix, shape (d_y, d_x)."""
         return self.c * (product(weights) @ self.S - self.M)
 
+    def excess(self, weights: Weights) -> float:
+        r"""$\frac{c}{2} \|W - M\|^2$, for S the identity alone."""
+        return self.c / 2 * squared_norm([product(weights) - self.M])
+
     def gradient(self, weights: Weights) -> list[np.ndarray]:
         r"""$W_{j+1:h}^T (c W S - c M) W_{1:j-1}^T$ for every layer."""
         below, above = partial_products(weights)

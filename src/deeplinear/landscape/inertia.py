@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+
+from .forms import Quadratic, Weights
 from .signatures import check_signature, pairs
 from .target import Target
 
@@ -47,3 +50,27 @@ def with_rest(
     n_minus = inverted + negative
     n_plus = r * (target.d_x + target.d_y - r) - inverted - equal + positive
     return Inertia(n_minus, sum(a * b for a, b in pairwise(widths)) - n_minus - n_plus, n_plus)
+
+
+LARGEST_DENSE = 2000
+"""Weights up to which the Hessian is formed."""
+
+
+def dense_inertia(loss: Quadratic, weights: Weights, tolerance: float) -> Inertia:
+    """Signs of the eigenvalues of the Hessian itself; those below `tolerance` times the largest norm it has are zeros.
+
+    Raises `ValueError` for more than `LARGEST_DENSE` weights.
+    """
+    cuts = np.cumsum([W.size for W in weights])
+    if cuts[-1] > LARGEST_DENSE:
+        raise ValueError(
+            f"`inertia`: 'dense' forms the Hessian of {cuts[-1]} weights; at most {LARGEST_DENSE}, else use 'formula'"
+        )
+    apart = lambda v: [p.reshape(W.shape) for p, W in zip(np.split(v, cuts[:-1]), weights, strict=True)]
+    columns = [np.concatenate([d.ravel() for d in loss.times(weights, apart(v))]) for v in np.eye(cuts[-1])]
+    values = np.linalg.eigvalsh((np.array(columns) + np.array(columns).T) / 2)
+    norms = [np.linalg.norm(W, 2) for W in weights]
+    residual = np.linalg.norm(loss.M) + np.linalg.norm(loss.S, 2) * np.prod(norms)
+    scale = max(np.abs(values).max(), 1e-3 * loss.c * residual) if len(weights) > 1 else np.abs(values).max()
+    n_minus, n_plus = (int(np.count_nonzero(sign * values > tolerance * scale)) for sign in (-1, 1))
+    return Inertia(n_minus, int(cuts[-1]) - n_minus - n_plus, n_plus)
