@@ -119,7 +119,7 @@ def classify(
     doubts = [] if evidence is None else _doubts(evidence, verdict, found, certificate, rank_tolerance)
     return Classification(
         kind=verdict.kind,
-        message="; ambiguous: ".join([verdict.reason, *doubts]),
+        message=verdict.reason + ("; ambiguous: " + "; ".join(doubts) if doubts else ""),
         loss=target.minimum + target.factor * normal_form(target).excess(here),
         gradient_norm=squared_norm(loss.gradient(weights)) ** 0.5,
         relative_gradient=relative,

@@ -61,16 +61,14 @@ def dense_inertia(loss: Quadratic, weights: Weights, tolerance: float) -> Inerti
 
     Raises `ValueError` for more than `LARGEST_DENSE` weights.
     """
-    cuts = np.cumsum([W.size for W in weights])
-    if cuts[-1] > LARGEST_DENSE:
+    size = sum(W.size for W in weights)
+    if size > LARGEST_DENSE:
         raise ValueError(
-            f"`inertia`: 'dense' forms the Hessian of {cuts[-1]} weights; at most {LARGEST_DENSE}, else use 'formula'"
+            f"`inertia`: 'dense' forms the Hessian of {size} weights; at most {LARGEST_DENSE}, else use 'formula'"
         )
-    apart = lambda v: [p.reshape(W.shape) for p, W in zip(np.split(v, cuts[:-1]), weights, strict=True)]
-    columns = [np.concatenate([d.ravel() for d in loss.times(weights, apart(v))]) for v in np.eye(cuts[-1])]
-    values = np.linalg.eigvalsh((np.array(columns) + np.array(columns).T) / 2)
+    values = np.linalg.eigvalsh(loss.hessian(weights))
     norms = [np.linalg.norm(W, 2) for W in weights]
     residual = np.linalg.norm(loss.M) + np.linalg.norm(loss.S, 2) * np.prod(norms)
     scale = max(np.abs(values).max(), 1e-3 * loss.c * residual) if len(weights) > 1 else np.abs(values).max()
     n_minus, n_plus = (int(np.count_nonzero(sign * values > tolerance * scale)) for sign in (-1, 1))
-    return Inertia(n_minus, int(cuts[-1]) - n_minus - n_plus, n_plus)
+    return Inertia(n_minus, size - n_minus - n_plus, n_plus)

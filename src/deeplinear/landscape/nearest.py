@@ -1,17 +1,24 @@
 """The critical point beside a network that is nearly one."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, lsqr
 
-from .forms import Quadratic, Weights, squared_norm
+from .forms import Quadratic, Weights, apart, flat, squared_norm
 from .frame import Frame, layer_sizes
 from .target import Target
 
-EXACT = 1e-13
+EXACT = 1e-12
 """Relative gradient at which weights count as critical to rounding; a change of basis multiplies rounding too."""
+ROUNDING = 1e-13
+"""Size, in units of the layer's, of what rounding leaves in blocks Z that are zero."""
 STEPS = 15
+SLOW = 0.3
+"""Share of the gradient beyond which a step does not pay: quadratic convergence, or the structure finds it sooner."""
+DENSE, ITERATIONS = 400, 300
+"""Weights up to which a step forms the Hessian; iterations beyond that."""
 THRESHOLDS = 10.0 ** np.arange(-7, 0)
 """Sizes, in units of the layer's, below which singular values of the blocks Z are tried as zero."""
 
@@ -48,11 +55,12 @@ def nearest_critical(target: Target, weights: Weights, rank_tolerance: float) ->
     of the network's signature, with singular values of Z below a threshold set to zero, the smallest threshold that
     does.
     """
-    exact = _cleaned(target, weights, rank_tolerance)
+    exact = _first_critical(target, weights, (rank_tolerance, ROUNDING))
     if exact is not None:
         return Nearest(exact, _distance(weights, exact))
-    found = [point for point in (_by_steps(target, weights, rank_tolerance), _by_structure(target, weights)) if point]
-    return min((Nearest(point, _distance(weights, point)) for point in found), key=lambda p: p.distance, default=None)
+    found = [_by_steps(target, weights, rank_tolerance), _first_critical(target, weights, THRESHOLDS)]
+    points = [Nearest(point, _distance(weights, point)) for point in found if point is not None]
+    return min(points, key=lambda point: point.distance, default=None)
 
 
 def _by_steps(target: Target, weights: Weights, rank_tolerance: float) -> list[np.ndarray] | None:
@@ -61,10 +69,10 @@ def _by_steps(target: Target, weights: Weights, rank_tolerance: float) -> list[n
     for _ in range(STEPS):
         here = _step(target, here, before)
         after = relative_gradient(target, here)
-        cleaned = _cleaned(target, here, rank_tolerance)
-        if cleaned is not None:
-            return cleaned
-        if not after < before:
+        point = _first_critical(target, here, (rank_tolerance, ROUNDING))
+        if point is not None:
+            return point
+        if not after < SLOW * before:
             return None
         before = after
     return None
@@ -72,26 +80,23 @@ def _by_steps(target: Target, weights: Weights, rank_tolerance: float) -> list[n
 
 def _step(target: Target, weights: list[np.ndarray], relative: float) -> list[np.ndarray]:
     """The smallest change that makes the linearised gradient small: (H^2 + mu^2)^{-1} H times minus the gradient."""
-    loss = normal_form(target)
-    cuts = np.cumsum([W.size for W in weights])[:-1]
-    flat = lambda parts: np.concatenate([part.ravel() for part in parts])
-    apart = lambda v: [p.reshape(W.shape) for p, W in zip(np.split(v, cuts), weights, strict=True)]
-    times = lambda v: flat(loss.times(weights, apart(np.ravel(v))))
-    size = sum(W.size for W in weights)
-    H = LinearOperator((size, size), matvec=times, rmatvec=times, dtype=float)  # pyright: ignore[reportCallIssue]
-    sizes = layer_sizes(target, weights)
-    mu = min(relative, 1e-2) ** 0.5 * 0.1 * float(np.prod(sizes) / sizes.min()) ** 2
-    change = lsqr(H, -flat(loss.gradient(weights)), damp=mu, atol=1e-14, btol=1e-14, iter_lim=min(4 * size, 400))[0]
-    return [W + d for W, d in zip(weights, apart(change), strict=True)]
+    loss, size = normal_form(target), sum(W.size for W in weights)
+    sizes, gradient = layer_sizes(target, weights), flat(loss.gradient(weights))
+    mu = 0.1 * min(relative, 1e-2) ** 0.5 * float(np.prod(sizes) / sizes.min()) ** 2
+    if size <= DENSE:
+        values, vectors = np.linalg.eigh(loss.hessian(weights))
+        change = -vectors @ (values / (values**2 + mu**2) * (vectors.T @ gradient))
+    else:
+        times = lambda v: flat(loss.times(weights, apart(np.ravel(v), weights)))
+        H = LinearOperator((size, size), matvec=times, rmatvec=times, dtype=float)  # pyright: ignore[reportCallIssue]
+        change = lsqr(H, -gradient, damp=mu, atol=1e-14, btol=1e-14, iter_lim=ITERATIONS)[0]
+    return [W + d for W, d in zip(weights, apart(change, weights), strict=True)]
 
 
-def _by_structure(target: Target, weights: Weights) -> list[np.ndarray] | None:
-    """The first threshold on the blocks at which their products vanish."""
-    for threshold in THRESHOLDS:
-        point = _cleaned(target, weights, threshold)
-        if point is not None:
-            return point
-    return None
+def _first_critical(target: Target, weights: Weights, thresholds: Iterable[float]) -> list[np.ndarray] | None:
+    """The critical point of the first threshold on the blocks Z at which their products vanish."""
+    points = (_cleaned(target, weights, threshold) for threshold in thresholds)
+    return next((point for point in points if point is not None), None)
 
 
 def _cleaned(target: Target, weights: Weights, threshold: float) -> list[np.ndarray] | None:
