@@ -1,6 +1,6 @@
 """The critical point beside a network that is nearly one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +14,9 @@ EXACT = 1e-12
 """Relative gradient at which weights count as critical to rounding; a change of basis multiplies rounding too."""
 ROUNDING = 1e-13
 """Size, in units of the layer's, of what rounding leaves in blocks Z that are zero."""
-STEPS = 15
-SLOW = 0.3
-"""Share of the gradient beyond which a step does not pay: quadratic convergence, or the structure finds it sooner."""
+STEPS, SLOW, FARTHER = 12, 0.7, 2.0
+"""Gauss-Newton steps; the share of the gradient beyond which another does not pay; how much farther than the steps have
+come a point of exact structure may be."""
 DENSE, ITERATIONS = 400, 300
 """Weights up to which a step forms the Hessian; iterations beyond that."""
 THRESHOLDS = 10.0 ** np.arange(-7, 0)
@@ -50,15 +50,15 @@ def normal_form(target: Target) -> Quadratic:
 def nearest_critical(target: Target, weights: Weights, rank_tolerance: float) -> Nearest | None:
     """A critical point close to the weights: the closer one of two found; None if neither way ends at one.
 
-    First way: Gauss-Newton steps on the gradient, damped by its own size, each tried with blocks Z cleaned of rounding;
-    it converges quadratically where the critical points are a manifold. Second way: the structure of a critical point
-    of the network's signature, with singular values of Z below a threshold set to zero, the smallest threshold that
-    does.
+    First way: Gauss-Newton steps on the gradient, damped by its own size, and the structure of a critical point once it
+    is no farther away than the steps have come; they converge quadratically where the critical points are a manifold.
+    Second way: that structure at once, with the fewest singular values of the blocks Z set to zero that make it
+    critical.
     """
-    exact = _first_critical(target, weights, (rank_tolerance, ROUNDING))
+    exact = next(_structured(target, weights, (rank_tolerance, ROUNDING)), None)
     if exact is not None:
         return Nearest(exact, _distance(weights, exact))
-    found = [_by_steps(target, weights, rank_tolerance), _first_critical(target, weights, THRESHOLDS)]
+    found = [_by_steps(target, weights, rank_tolerance), next(_structured(target, weights, THRESHOLDS), None)]
     points = [Nearest(point, _distance(weights, point)) for point in found if point is not None]
     return min(points, key=lambda point: point.distance, default=None)
 
@@ -68,10 +68,11 @@ def _by_steps(target: Target, weights: Weights, rank_tolerance: float) -> list[n
     here, before = list(weights), relative_gradient(target, weights)
     for _ in range(STEPS):
         here = _step(target, here, before)
+        reach = FARTHER * _distance(weights, here)
+        for point in _structured(target, here, (rank_tolerance, ROUNDING, *THRESHOLDS)):
+            if _distance(weights, point) <= reach:
+                return point
         after = relative_gradient(target, here)
-        point = _first_critical(target, here, (rank_tolerance, ROUNDING))
-        if point is not None:
-            return point
         if not after < SLOW * before:
             return None
         before = after
@@ -93,21 +94,20 @@ def _step(target: Target, weights: list[np.ndarray], relative: float) -> list[np
     return [W + d for W, d in zip(weights, apart(change, weights), strict=True)]
 
 
-def _first_critical(target: Target, weights: Weights, thresholds: Iterable[float]) -> list[np.ndarray] | None:
-    """The critical point of the first threshold on the blocks Z at which their products vanish."""
-    points = (_cleaned(target, weights, threshold) for threshold in thresholds)
-    return next((point for point in points if point is not None), None)
+def _structured(target: Target, weights: Weights, thresholds: Iterable[float]) -> Iterator[list[np.ndarray]]:
+    """Critical points with the network's learned modes, blocks Z without what is below each threshold in turn.
 
-
-def _cleaned(target: Target, weights: Weights, threshold: float) -> list[np.ndarray] | None:
-    """The weights with the end-to-end matrix of their signature, and blocks without small parts; None if not
-    critical."""
+    The end-to-end matrix is exactly that of the signature; thresholds at which products of Z do not vanish give
+    nothing.
+    """
     frame = Frame.of(target, weights)
     if frame.S.size > target.max_rank(tuple(W.shape[0] for W in weights)):
-        return None
-    blocks = [_without_small(Z, threshold * scale) for Z, scale in zip(frame.Z, frame.scales, strict=True)]
-    point = frame.critical_point(blocks)
-    return point if relative_gradient(target, point) <= EXACT else None
+        return
+    for threshold in thresholds:
+        blocks = [_without_small(Z, threshold * scale) for Z, scale in zip(frame.Z, frame.scales, strict=True)]
+        point = frame.critical_point(blocks)
+        if relative_gradient(target, point) <= EXACT:
+            yield point
 
 
 def _without_small(Z: np.ndarray, threshold: float) -> np.ndarray:
