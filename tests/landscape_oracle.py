@@ -62,10 +62,10 @@ def hessian(objective, weights):
     return H
 
 
-def inertia(H, tolerance=1e-9):
+def inertia(H, size, tolerance=1e-9):
     """Signs of the eigenvalues, and the gap that makes them certain: largest zero and smallest other one, relative."""
     values = np.linalg.eigvalsh(H)
-    size = max(np.abs(values).max(), 1e-300)
+    size = max(np.abs(values).max(), size)
     small = np.abs(values) <= tolerance * size
     gap = (np.abs(values[small]).max(initial=0.0) / size, np.abs(values[~small]).min(initial=size) / size)
     return (int((values < -tolerance * size).sum()), int(small.sum()), int((values > tolerance * size).sum())), gap

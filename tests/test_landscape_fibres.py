@@ -9,7 +9,7 @@ import pytest
 
 import deeplinear as dl
 from deeplinear import Network, SquaredError
-from deeplinear.landscape.critical_set import critical_set
+from deeplinear.landscape.neighbourhood import critical_set
 from deeplinear.landscape.fibres import (
     balanced_representative,
     change_basis,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import deeplinear as dl
 from deeplinear import Network, SquaredError
 from deeplinear.landscape import saddle_path
-from deeplinear.landscape.nearest import critical_near
-from deeplinear.landscape.saddle_path import nearest_signature, strengths
+from deeplinear.landscape.carried import critical_near
+from deeplinear.landscape.passing import nearest_signature, strengths
 from deeplinear.landscape.target import Target
 
 THREE = SquaredError.from_singular_values([3.0, 2.0, 1.0], 4, 3)

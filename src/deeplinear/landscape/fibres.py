@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..network import Network
+from .representatives import change_basis as moved
 
 SAME = 1e-9
 """Relative difference up to which two end-to-end matrices count as equal."""
@@ -146,11 +147,7 @@ def change_basis(network: Network, bases: Sequence[Any]) -> Network:
             raise ValueError(f"`bases`: matrix {l} has shape {P.shape}; give a finite matrix ({d}, {d})")
         if np.linalg.cond(P) > 1e14:
             raise ValueError(f"`bases`: matrix {l} is singular to rounding; a change of basis is invertible")
-    weights = _layers(network)
-    for l, P in enumerate(matrices):
-        weights[l] = P @ weights[l]
-        weights[l + 1] = np.linalg.solve(P.T, weights[l + 1].T).T
-    return Network(weights)
+    return Network(moved(_layers(network), [(P, np.linalg.inv(P)) for P in matrices]))
 
 
 def balanced_representative(network: Network) -> Network:

@@ -29,6 +29,10 @@ class Quadratic(NamedTuple):
         """Gradient with respect to the end-to-end matrix, shape (d_y, d_x)."""
         return self.c * (product(weights) @ self.S - self.M)
 
+    def excess(self, weights: Weights) -> float:
+        r"""$\frac{c}{2} \|W - M\|^2$, for S the identity alone."""
+        return self.c / 2 * squared_norm([product(weights) - self.M])
+
     def gradient(self, weights: Weights) -> list[np.ndarray]:
         r"""$W_{j+1:h}^T (c W S - c M) W_{1:j-1}^T$ for every layer."""
         below, above = partial_products(weights)
@@ -46,19 +50,40 @@ class Quadratic(NamedTuple):
         return float(self.c * np.vdot(first @ self.S, first_other) + np.vdot(second, self.slope(weights)))
 
     def times(self, weights: Weights, V: Weights) -> list[np.ndarray]:
-        """Hessian times a direction: the derivative of `gradient` along V."""
+        """Hessian times a direction, or times many along a leading axis: the derivative of `gradient` along V."""
         below, above = partial_products(weights)
         d_below, d_above = _moved(weights, V, below, above)
         slope, d_slope = self.slope(weights), self.c * d_below[-1] @ self.S
+        flip = lambda M: M.swapaxes(-1, -2)
         return [
-            d_above[j + 1].T @ slope @ below[j].T + above[j + 1].T @ (d_slope @ below[j].T + slope @ d_below[j].T)
+            flip(d_above[j + 1]) @ slope @ below[j].T
+            + above[j + 1].T @ (d_slope @ below[j].T + slope @ flip(d_below[j]))
             for j in range(len(weights))
         ]
+
+    def hessian(self, weights: Weights) -> np.ndarray:
+        """The Hessian as a matrix; weights in the order of the layers, row by row."""
+        size = sum(W.size for W in weights)
+        columns = self.times(weights, apart(np.eye(size), weights))
+        H = np.concatenate([column.reshape(size, -1) for column in columns], axis=1)
+        return (H + H.T) / 2
 
 
 def weights_of(network: Network) -> list[np.ndarray]:
     """The weights as arrays on the host."""
     return [np.asarray(W, dtype=float) for W in network.weights]
+
+
+def flat(parts: Weights) -> np.ndarray:
+    """All weights in one vector, in the order of the layers, row by row."""
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def apart(v: np.ndarray, like: Weights) -> list[np.ndarray]:
+    """The way back from `flat`; a leading axis of v stays."""
+    cuts = np.cumsum([W.size for W in like])[:-1]
+    parts = np.split(v, cuts, axis=-1)
+    return [part.reshape(*v.shape[:-1], *W.shape) for part, W in zip(parts, like, strict=True)]
 
 
 def reduced(target: Target, weights: Weights) -> list[np.ndarray]:
@@ -115,8 +140,8 @@ def _moved(
     weights: Weights, V: Weights, below: list[np.ndarray], above: list[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Derivatives of `partial_products` along V."""
-    h = len(weights)
-    d_below, d_above = [np.zeros_like(below[0])], [np.zeros_like(above[h])]
+    h, many = len(weights), V[0].shape[:-2]
+    d_below, d_above = [np.zeros((*many, *below[0].shape))], [np.zeros((*many, *above[h].shape))]
     for j in range(h):
         d_below.append(weights[j] @ d_below[-1] + V[j] @ below[j])
     for j in reversed(range(h)):

@@ -1,125 +1,122 @@
-"""A critical point next to a network: what the learned modes carry is kept, two blocks of the rest are cut away."""
+"""The critical point beside a network that is nearly one."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import fractional_matrix_power
+from scipy.sparse.linalg import LinearOperator, lsqr
 
-from ..network import Network
+from .forms import Quadratic, Weights, apart, flat, squared_norm
+from .frame import Frame, layer_sizes
 from .target import Target
 
-NEWTON = 8
-"""Steps towards the fibre of a global minimum; each squares the distance."""
-SQUARE = 2000
-"""Entries of the end-to-end matrix up to which equations of that size are solved."""
+EXACT = 1e-12
+"""Relative gradient at which weights count as critical to rounding; a change of basis multiplies rounding too."""
+ROUNDING = 1e-13
+"""Size, in units of the layer's, of what rounding leaves in blocks Z that are zero."""
+STEPS, SLOW, FARTHER = 12, 0.7, 2.0
+"""Gauss-Newton steps; the share of the gradient beyond which another does not pay; how much farther than the steps have
+come a point of exact structure may be."""
+DENSE, ITERATIONS = 400, 300
+"""Weights up to which a step forms the Hessian; iterations beyond that."""
+THRESHOLDS = 10.0 ** np.arange(-7, 0)
+"""Sizes, in units of the layer's, below which singular values of the blocks Z are tried as zero."""
 
 
-class Nearby(NamedTuple):
-    """A critical point beside a network, and what tells them apart."""
+class Nearest(NamedTuple):
+    """A critical point and how far it is, in the target's coordinates."""
 
-    network: Network
-    """The critical point, in the data's own coordinates."""
+    weights: list[np.ndarray]
     distance: float
-    """Euclidean distance of all weights; no critical point of the same end-to-end matrix need be so far."""
-    rest: tuple[np.ndarray, ...]
-    """The part of every layer that the learned modes do not use, in the data's own coordinates: what can grow."""
 
 
-def critical_near(target: Target, network: Network, frame: np.ndarray) -> Nearby | None:
-    r"""A critical point with $W = U U^T \Sigma$ beside `network`; None where the network does not carry these modes.
+def relative_gradient(target: Target, weights: Weights) -> float:
+    r"""Norm of the gradient, layer j in units of $\sigma_1 \prod_{k \ne j} \|W_k\|$; no scale of the loss enters.
 
-    `frame` = U, shape (d_y, r), orthonormal columns whose projector commutes with $\Sigma \Sigma^T$. With $E_l =
-    W_{1:l} \Sigma^T U (U^T \Sigma \Sigma^T U)^{-1}$, $F_l = U^T W_{l+1:h}$ and $M = F_l E_l$ (the strengths over their
-    final values, the same in every layer) the modes are carried by $E_l M^{-1 - 1/h} F_{l-1}$, whose product is exactly
-    $U U^T \Sigma$. The rest is $(I - \Pi_l) W_l (I - \Pi_{l-1})$, $\Pi_l = E_l M^{-1} F_l$; with its two smallest
-    blocks set to zero the sum is a critical point (Achour et al.). Where all modes are learned, Newton's method of
-    least change onto the fibre replaces it. A network that is a critical point with two such blocks zero is its own
-    answer.
+    Where nothing is learned a layer counts with at least $\sigma_1^{1/h}$.
     """
-    reduced = [np.asarray(W) for W in target.reduce(network).weights]
-    h, r, Sigma = len(reduced), frame.shape[1], target.matrix
-    below = [np.eye(Sigma.shape[1])]
-    for W in reduced:
-        below.append(W @ below[-1])
-    above = [np.eye(Sigma.shape[0])]
-    for W in reduced[::-1]:
-        above.append(above[-1] @ W)
-    above = above[::-1]  # above[l] = W_{l+1:h}, below[l] = W_{1:l}
-    weighted = Sigma.T @ frame
-    first = weighted @ np.linalg.inv(weighted.T @ weighted) if r else np.zeros((Sigma.shape[1], 0))
-    E, F = [B @ first for B in below], [frame.T @ A for A in above]
-    M = F[-1] @ E[-1]
-    if r and np.linalg.eigvals(M).real.min() <= 0.05:  # far from any network that has learned these modes
-        return None
-    inner = np.real(fractional_matrix_power(M, -1 - 1 / h)) if r else M
-    outer = np.real(fractional_matrix_power(M, -1 / h)) if r else M
-    inverse = np.linalg.inv(M)
-    projectors = [
-        first @ weighted.T,
-        *(e @ inverse @ f for e, f in zip(E[1:-1], F[1:-1], strict=True)),
-        frame @ frame.T,
-    ]
-    carried = [E[l] @ inner @ F[l - 1] for l in range(1, h + 1)]
-    carried[0] = E[1] @ outer @ weighted.T
-    carried[-1] = frame @ outer @ F[h - 1]
-    rest = [
-        (np.eye(len(upper)) - upper) @ W @ (np.eye(len(lower)) - lower)
-        for lower, W, upper in zip(projectors, reduced, projectors[1:], strict=False)
-    ]
-    kept = _cut(rest, 1 if r == target.rank else 2)
-    found = _lifted(target, network, [c + k for c, k in zip(carried, kept, strict=True)])
-    away = _distance(network, found)
-    if r == target.rank:
-        onto = _onto_fibre(target, network, Sigma)
-        if onto is not None and _distance(network, onto) < away:
-            found, away = onto, _distance(network, onto)
-    return Nearby(found, away, _back(target, rest))
+    sizes = layer_sizes(target, weights)
+    unit = target.sigma[0] if target.rank else 1.0
+    gradient = normal_form(target).gradient(weights)
+    shares = [np.linalg.norm(G) / (unit * np.prod(np.delete(sizes, j))) for j, G in enumerate(gradient)]
+    return float(np.linalg.norm(shares))
 
 
-def _cut(rest: list[np.ndarray], count: int) -> list[np.ndarray]:
-    """The blocks with the `count` smallest set to zero."""
-    smallest = np.argsort([np.linalg.norm(D) for D in rest])[:count]
-    return [np.zeros_like(D) if l in smallest else D for l, D in enumerate(rest)]
+def normal_form(target: Target) -> Quadratic:
+    """The loss in the target's coordinates, half-mean scale."""
+    return Quadratic(np.eye(target.d_x), target.matrix, 1.0)
 
 
-def _back(target: Target, layers: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Layers in the data's own coordinates."""
-    layers = list(layers)
-    layers[0] = layers[0] @ target.form.inverse_input_map
-    layers[-1] = target.form.output_map.T @ layers[-1]
-    return tuple(layers)
+def nearest_critical(target: Target, weights: Weights, rank_tolerance: float) -> Nearest | None:
+    """A critical point close to the weights: the closer one of two found; None if neither way ends at one.
+
+    First way: Gauss-Newton steps on the gradient, damped by its own size, and the structure of a critical point once it
+    is no farther away than the steps have come; they converge quadratically where the critical points are a manifold.
+    Second way: that structure at once, with the fewest singular values of the blocks Z set to zero that make it
+    critical.
+    """
+    exact = next(_structured(target, weights, (rank_tolerance, ROUNDING)), None)
+    if exact is not None:
+        return Nearest(exact, _distance(weights, exact))
+    found = [_by_steps(target, weights, rank_tolerance), next(_structured(target, weights, THRESHOLDS), None)]
+    points = [Nearest(point, _distance(weights, point)) for point in found if point is not None]
+    return min(points, key=lambda point: point.distance, default=None)
 
 
-def _lifted(target: Target, network: Network, layers: list[np.ndarray]) -> Network:
-    """The network of reduced layers, with the weights of `network` on inputs that never occur."""
-    weights, W = list(_back(target, layers)), np.asarray(network.weights[0])
-    unseen = W - W @ target.form.input_map @ target.form.inverse_input_map
-    if len(weights) > 1:
-        weights[0] = weights[0] + unseen
-    return Network(weights)
+def _by_steps(target: Target, weights: Weights, rank_tolerance: float) -> list[np.ndarray] | None:
+    """Damped Gauss-Newton steps; None where they do not settle."""
+    here, before = list(weights), relative_gradient(target, weights)
+    for _ in range(STEPS):
+        here = _step(target, here, before)
+        reach = FARTHER * _distance(weights, here)
+        for point in _structured(target, here, (rank_tolerance, ROUNDING, *THRESHOLDS)):
+            if _distance(weights, point) <= reach:
+                return point
+        after = relative_gradient(target, here)
+        if not after < SLOW * before:
+            return None
+        before = after
+    return None
 
 
-def _distance(a: Network, b: Network) -> float:
-    parts = [np.linalg.norm(np.asarray(V) - np.asarray(W)) for V, W in zip(a.weights, b.weights, strict=True)]
-    return float(np.linalg.norm(parts))
+def _step(target: Target, weights: list[np.ndarray], relative: float) -> list[np.ndarray]:
+    """The smallest change that makes the linearised gradient small: (H^2 + mu^2)^{-1} H times minus the gradient."""
+    loss, size = normal_form(target), sum(W.size for W in weights)
+    sizes, gradient = layer_sizes(target, weights), flat(loss.gradient(weights))
+    mu = 0.1 * min(relative, 1e-2) ** 0.5 * float(np.prod(sizes) / sizes.min()) ** 2
+    if size <= DENSE:
+        values, vectors = np.linalg.eigh(loss.hessian(weights))
+        change = -vectors @ (values / (values**2 + mu**2) * (vectors.T @ gradient))
+    else:
+        times = lambda v: flat(loss.times(weights, apart(np.ravel(v), weights)))
+        H = LinearOperator((size, size), matvec=times, rmatvec=times, dtype=float)  # pyright: ignore[reportCallIssue]
+        change = lsqr(H, -gradient, damp=mu, atol=1e-14, btol=1e-14, iter_lim=ITERATIONS)[0]
+    return [W + d for W, d in zip(weights, apart(change, weights), strict=True)]
 
 
-def _onto_fibre(target: Target, network: Network, wanted: np.ndarray) -> Network | None:
-    r"""The network moved onto the fibre by Newton steps of least norm, $V_j = A_j^T \Lambda B_j^T$; None if they
-    fail."""
-    if wanted.size > SQUARE:
-        return None
-    weights, form = [np.asarray(W) for W in network.weights], target.form
-    for _ in range(NEWTON):
-        B, A = [form.input_map], [form.output_map]
-        for W in weights[:-1]:
-            B.append(W @ B[-1])
-        for W in weights[:0:-1]:
-            A.append(A[-1] @ W)
-        A = A[::-1]
-        residual = wanted - A[-1] @ weights[-1] @ B[-1]
-        kernel = sum(np.kron(a @ a.T, b.T @ b) for a, b in zip(A, B, strict=True))
-        Lambda = np.linalg.lstsq(kernel, residual.ravel(), rcond=1e-12)[0].reshape(wanted.shape)
-        weights = [W + a.T @ Lambda @ b.T for W, a, b in zip(weights, A, B, strict=True)]
-    left = np.linalg.norm(np.asarray(target.reduce(Network(weights)).end_to_end) - wanted)
-    return Network(weights) if left <= 1e-10 * np.linalg.norm(wanted) else None
+def _structured(target: Target, weights: Weights, thresholds: Iterable[float]) -> Iterator[list[np.ndarray]]:
+    """Critical points with the network's learned modes, blocks Z without what is below each threshold in turn.
+
+    The end-to-end matrix is exactly that of the signature; thresholds at which products of Z do not vanish give
+    nothing.
+    """
+    frame = Frame.of(target, weights)
+    if frame.S.size > target.max_rank(tuple(W.shape[0] for W in weights)):
+        return
+    for threshold in thresholds:
+        blocks = [_without_small(Z, threshold * scale) for Z, scale in zip(frame.Z, frame.scales, strict=True)]
+        point = frame.critical_point(blocks)
+        if relative_gradient(target, point) <= EXACT:
+            yield point
+
+
+def _without_small(Z: np.ndarray, threshold: float) -> np.ndarray:
+    """Z without the singular values that are at most the threshold."""
+    if not Z.size:
+        return Z
+    U, s, Vt = np.linalg.svd(Z, full_matrices=False)
+    return Z if s[-1] > threshold else (U[:, s > threshold] * s[s > threshold]) @ Vt[s > threshold]
+
+
+def _distance(weights: Weights, point: Weights) -> float:
+    return squared_norm([W - P for W, P in zip(weights, point, strict=True)]) ** 0.5

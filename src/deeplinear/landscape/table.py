@@ -10,7 +10,7 @@ import xarray as xr
 from ..conventions import TIME_UNIT
 from ..trajectory import Trajectory
 from .critical import CriticalPoint, CriticalPoints, critical_points
-from .saddle_path import nearest_signature, strengths
+from .passing import nearest_signature, strengths
 from .target import Target
 
 ALL = 128

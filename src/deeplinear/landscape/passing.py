@@ -13,7 +13,7 @@ from ..curvature import lowest_eigenvalue
 from ..network import Network
 from ..obstructions import Obstruction, obstruction
 from ..trajectory import Trajectory
-from .nearest import critical_near
+from .carried import critical_near
 from .target import Target
 
 PATIENCE = 20.0
