@@ -7,7 +7,7 @@ from itertools import pairwise
 import mpmath as mp
 import numpy as np
 import pytest
-from landscape_oracle import flat, gradient, hessian, inertia, scale_of_gradient
+from landscape_oracle import chain, flat, gradient, hessian, inertia, scale_of_gradient
 
 import deeplinear as dl
 from deeplinear import Network, SquaredError
@@ -76,7 +76,8 @@ def check(objective, S, widths, network, generator):
     assert zero < 1e-11 and other > 1e-7, "the brute-force inertia itself is not clear"
     found = classify(objective, network)
     lowest = smallest_loss(objective, widths)
-    loss = float(objective(network.end_to_end))
+    off = chain(weights, widths[0]) - np.asarray(objective.optimum)
+    loss = float(objective.minimum + objective.factor / 2 * np.sum(off @ np.asarray(objective.sigma_xx) * off))
     kind = "strict saddle" if truth[0] else "non-strict saddle" if loss > lowest + 1e-8 else "global minimum"
     assert found.kind == kind, (widths, S, generator)
     assert found.inertia == truth, (widths, S, generator)
@@ -183,7 +184,9 @@ def test_parameters_make_the_network_again():
         for W, again in zip(arrays(network), arrays(found.network()), strict=True):
             np.testing.assert_allclose(again, W, rtol=0, atol=1e-12 * max(1.0, np.abs(W).max()))
         optimum = np.asarray(objective.optimum)
-        np.testing.assert_allclose(found.projector @ optimum, np.asarray(network.end_to_end), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            found.projector @ optimum, chain(arrays(network), network.widths[0]), rtol=0, atol=1e-12
+        )
         np.testing.assert_allclose(found.projector @ found.projector, found.projector, rtol=0, atol=1e-12)
 
 
