@@ -8,8 +8,8 @@ from .quiver import Ranks
 class Pivot(NamedTuple):
     r"""Layers i > j of a critical point of rank r, and the two ranks around them.
 
-    It is tightened where one of them is r; a critical point whose modes are the r largest, r below the largest rank that
-    the widths allow, is a non-strict saddle exactly if all its pivots are tightened.
+    It is tightened where one of them is r; a critical point whose modes are the r largest, r below the largest rank
+    that the widths allow, is a non-strict saddle exactly if all its pivots are tightened.
 
     >>> Pivot(2, 1, inner_rank=3, outer_rank=1, tightened=True).tightened
     True
