@@ -59,6 +59,8 @@ def critical_points(count, seed, scale=dl.HALF_MEAN):
         r = int(rng.integers(target.max_rank(widths) + 1))
         S = tuple(range(1, r + 1)) if rng.random() < 0.5 else tuple(rng.permutation(target.rank)[:r] + 1)
         generator = GENERATORS[rng.integers(len(GENERATORS))]
+        if generator == "tightened" and len(widths) < 4:
+            generator = "two zero"
         key, basis = int(rng.integers(2**31)), ("canonical", "orthogonal", "general")[rng.integers(3)]
         network = network_on_fibre(
             objective, [int(k) for k in S], key, widths, generator=generator, basis=basis, condition=4.0
@@ -203,6 +205,17 @@ def test_parameters_find_the_blocks_and_the_bases():
         s = np.linalg.svd(given, compute_uv=False)
         np.testing.assert_allclose(np.linalg.svd(block, compute_uv=False), s, rtol=0, atol=1e-13)
     assert [P.shape for P in found.bases] == [(5, 5), (6, 6)]
+
+
+def test_the_canonical_form_is_the_surveys():
+    objective = SquaredError.from_singular_values([3.0, 2.0, 1.0], 4, 3)
+    rng = np.random.default_rng(0)
+    Z = [np.zeros((2, 4)), rng.standard_normal((3, 2)), np.zeros((1, 3))]
+    W1, W2, W3 = arrays(network_on_fibre(objective, (1, 3), 0, (4, 4, 5, 3), Z=Z, basis="canonical"))
+    np.testing.assert_allclose(W1[:2], [[3, 0, 0, 0], [0, 0, 1, 0]], atol=1e-14)
+    np.testing.assert_allclose(W2[:2, :2], np.eye(2), atol=1e-14)
+    np.testing.assert_allclose(W2[2:, 2:], Z[1], atol=1e-14)
+    np.testing.assert_allclose(W3, [[1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0]], atol=1e-14)
 
 
 def test_a_mixture_of_equal_modes_is_a_projector():
@@ -352,6 +365,7 @@ def test_bad_input_is_named(without_annotations):
         (lambda: network_on_fibre(objective, (1, 2), 0, (3, 1, 3)), "`signature`: got 2 modes"),
         (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 2)), "`widths`: got"),
         (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 3), generator="magic"), "`generator`: got 'magic'"),
+        (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 3), generator="tightened"), "'tightened' needs 3 layers"),
         (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 3), basis="magic"), "`basis`: got 'magic'"),
         (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 3), condition=0.5), "`condition`: got 0.5"),
         (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 3), Z=[np.eye(2)]), "`Z`: has blocks of shapes"),

@@ -12,9 +12,9 @@ from .extraction import learned_by_group
 from .forms import Quadratic, Weights, lifted, reduced, squared_norm
 from .frame import Frame
 from .inertia import Inertia, dense_inertia, with_rest
-from .nearest import Nearest, nearest_critical, normal_form, relative_gradient
 from .pivots import Pivot, pivots_of
 from .quiver import Ranks, composites, intervals, ranks, signs_of_rest
+from .settling import Nearest, nearest_critical, normal_form, relative_gradient
 from .signatures import pairs
 from .target import EQUAL, Target
 
