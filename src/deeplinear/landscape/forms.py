@@ -61,11 +61,14 @@ class Quadratic(NamedTuple):
             for j in range(len(weights))
         ]
 
+    def times_rows(self, weights: Weights, directions: np.ndarray) -> np.ndarray:
+        """Hessian times every row; a row holds the weights in the order of `flat`."""
+        images = self.times(weights, apart(directions, weights))
+        return np.concatenate([M.reshape(len(M), W.size) for M, W in zip(images, weights, strict=True)], axis=1)
+
     def hessian(self, weights: Weights) -> np.ndarray:
-        """The Hessian as a matrix; weights in the order of the layers, row by row."""
-        size = sum(W.size for W in weights)
-        columns = self.times(weights, apart(np.eye(size), weights))
-        H = np.concatenate([column.reshape(size, -1) for column in columns], axis=1)
+        """The Hessian as a matrix, in the order of `flat`."""
+        H = self.times_rows(weights, np.eye(sum(W.size for W in weights)))
         return (H + H.T) / 2
 
 
@@ -127,9 +130,8 @@ def squared_norm(V: Weights) -> float:
 
 def _variations(weights: Weights, V: Weights, U: Weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Variations of the end-to-end matrix: first along V, first along U, mixed second along both."""
-    W = np.eye(weights[0].shape[1])
-    along_V, along_U, both = np.zeros_like(W), np.zeros_like(W), np.zeros_like(W)
-    for layer, v, u in zip(weights, V, U, strict=True):
+    W, along_V, along_U, both = weights[0], V[0], U[0], np.zeros_like(weights[0])
+    for layer, v, u in zip(weights[1:], V[1:], U[1:], strict=True):
         both = layer @ both + v @ along_U + u @ along_V
         along_V, along_U = layer @ along_V + v @ W, layer @ along_U + u @ W
         W = layer @ W
