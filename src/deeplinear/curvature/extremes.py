@@ -1,6 +1,8 @@
 """Extreme eigenpairs of the Hessian, with residuals that certify the signs of the eigenvalues."""
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._linalg import one_thread
 from ..network import Network
 from .arguments import Point, check_concrete, checked
 from .coordinates import Coordinates, noise_of, scattered
@@ -69,7 +72,7 @@ def extreme_eigenvalues(
     tolerance: float = 1e-8,
     max_products: int = 5000,
 ) -> Extremes:
-    r"""The k smallest and k largest eigenvalues of the Hessian of the loss in all weights that learn, with eigenvectors.
+    r"""The k smallest and k largest eigenpairs of the Hessian of the loss in all weights that learn.
 
     Unpacks as (lowest, highest), each (k,) and outermost first, repeated as often as their multiplicity; `.low` and
     `.high` also hold eigenvectors, residuals and signs. From the dense matrix up to 256 weights; beyond by Lanczos with
@@ -111,7 +114,9 @@ def extreme_eigenvalues(
     return Extremes(low, high, spectrum.products)
 
 
-def lowest_eigenvalue(objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0) -> float:
+def lowest_eigenvalue(
+    objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
+) -> float:
     """Smallest eigenvalue of the Hessian of the loss in all weights that learn, by Lanczos (dense when small).
 
     See `extreme_eigenvalues`, which also returns the eigenvector and the residual.
@@ -145,8 +150,17 @@ def _ends(point: Point, low: int, high: int, tolerance: float, products: int) ->
     space = Coordinates.of(point)
     basis = min(max(SHARE * point.learning, LEAST) // space.length, LONGEST)
     problem = Problem(space.product, space.draw, space.dimension, basis, tolerance, noise, products)
-    found, used = ends(problem, min(low, space.dimension), min(high, space.dimension))
+    with _few_threads():
+        found, used = ends(problem, min(low, space.dimension), min(high, space.dimension))
     return _with_outside(space, found, low + high, noise, used)
+
+
+def _few_threads() -> AbstractContextManager:
+    """One BLAS thread, where no thread of ours is in BLAS: two wait for each other on a busy machine, 14 times as long.
+
+    Ensembles judge their endings in worker threads, under a limit of their own.
+    """
+    return one_thread() if threading.current_thread() is threading.main_thread() else nullcontext()
 
 
 def _with_outside(space: Coordinates, found: Found, count: int, noise: float, used: int) -> Spectrum:
@@ -178,6 +192,6 @@ def _pairs(spectrum: Spectrum, order: range, operator: Operator) -> Eigenpairs:
 
 
 @eqx.filter_jit
-def _residual(operator: Operator, vector: Network, value: float) -> Array:
+def _residual(operator: Operator, vector: Network, value: Any) -> Array:
     image = operator(vector)
     return jnp.sqrt(sum(jnp.sum((I - value * v) ** 2) for I, v in zip(image.weights, vector.weights, strict=True)))
