@@ -30,7 +30,7 @@ FLOORS = {
         "sequences",
     },
     4: {"flows", "exact", "diagnostics", "landscape"},
-    5: {"predict", "measuring"},
+    5: {"predict", "measuring", "theory"},
     6: {"learning"},
     7: {"reproduce"},
     8: {"cli"},
@@ -40,7 +40,7 @@ MIXED_FLOOR = 3  # where one file may stand on another
 WITHOUT_JAX = {"plots", "records", "experiment"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 GROUPS = ("conventions", "curvature", "data", "init", "records", "tasks")  # modules that are a public name themselves
-ROOMS = ("diagnostics", "exact", "flows", "plots")
+ROOMS = ("diagnostics", "exact", "flows", "landscape", "plots", "theory")
 
 
 @cache

@@ -13,6 +13,7 @@ from . import records as records
 from . import reduction as reduction
 from . import reproduce as reproduce
 from . import tasks as tasks
+from . import theory as theory
 from .conventions import ENTRY_MEAN as ENTRY_MEAN
 from .conventions import HALF_MEAN as HALF_MEAN
 from .conventions import HALF_SUM as HALF_SUM
