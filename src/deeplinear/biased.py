@@ -12,7 +12,11 @@ from ._checks import TOLERANCE, Check
 
 
 class Weights(NamedTuple):
-    """Weights of the model, or their rates of change."""
+    """Weights of the model, or derivatives with respect to them.
+
+    >>> predictions(*Weights(np.array([[1.0], [2.0]]), np.array([0.5, 3.0])), [[1.0]]).tolist()
+    [9.5]
+    """
 
     U: np.ndarray
     """Shape (d + 1, m), the hidden biases in the first row."""

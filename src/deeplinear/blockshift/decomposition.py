@@ -8,7 +8,13 @@ from .blocks import BlockMatrix, blk
 
 
 class BlockSVD(NamedTuple):
-    """A = U Lambda V^T with Lambda in block-shift form."""
+    """A = U Lambda V^T with Lambda in block-shift form, made by `block_svd`.
+
+    >>> from deeplinear.blockshift import blk
+    >>> U, Lambda, V = block_svd(blk(1, [[[-2.0]], [[3.0]]]))
+    >>> (U @ Lambda @ V.T)[1, 0].tolist()
+    [[-2.0]]
+    """
 
     U: BlockMatrix
     """blk_0(0, U_1, ..., U_h)"""
@@ -19,7 +25,13 @@ class BlockSVD(NamedTuple):
 
 
 class SVD(NamedTuple):
-    """A = U diag(s) V^T with orthogonal U and V."""
+    """A = U diag(s) V^T with orthogonal U and V, made by `svd`.
+
+    >>> from deeplinear.blockshift import blk
+    >>> U, s, V = svd(blk(1, [[[-2.0]]]))
+    >>> ((U * s) @ V.T).tolist()
+    [[0.0, 0.0], [-2.0, 0.0]]
+    """
 
     U: np.ndarray
     """Shape (n_v, n_v)."""

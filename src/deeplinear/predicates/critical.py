@@ -15,7 +15,11 @@ STATEMENT = "every pivot i > j has a product of rank r around it"
 
 
 class Pivot(NamedTuple):
-    """Two layers i > j, and how far the two products around them are from the rank of the end-to-end matrix."""
+    """Two layers i > j, and how far the two products around them are from the rank of the end-to-end matrix.
+
+    >>> Pivot(i=2, j=1, between=1.0, around=0.0).violation
+    0.0
+    """
 
     i: int
     j: int
