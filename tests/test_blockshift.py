@@ -308,6 +308,15 @@ def test_the_survey_and_the_diagnostic_have_opposite_signs():
     assert_close(bs.conserved(A)[1, 1], -np.asarray(dl.diagnostics.imbalance(A.network)[0]))
 
 
+def test_a_batch_of_networks_goes_through_vmap_alone(without_annotations):
+    batch = jax.vmap(lambda key: dl.init.gaussian(key, (4, 5, 3), 0.7))(jax.random.split(jax.random.key(0), 3))
+    radii = jax.vmap(lambda network: bs.numerical_radius(bs.adjacency(network)))(batch)
+    for radius, network in zip(radii, (jax.tree.map(lambda W, i=i: W[i], batch) for i in range(3)), strict=True):
+        assert_close(radius, bs.numerical_radius(bs.adjacency(network)))
+    with pytest.raises(ValueError, match="`network`: has weights with a leading axis"):
+        bs.adjacency(batch)
+
+
 def test_compiles_and_differentiates():
     network = dl.init.gaussian(0, (4, 5, 3), 0.7)
     E = random_target(np.random.default_rng(2), (4, 5, 3))

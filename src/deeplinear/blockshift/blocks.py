@@ -1,7 +1,6 @@
 """Matrices over the nodes of a network as the blocks between its layers: sums, products, powers, transposes."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
@@ -196,7 +195,7 @@ def adjacency(network: Network) -> BlockMatrix:
 
     Source: Altafini, eq. (10).
     """
-    if any(here != below for here, below in pairwise(W.ndim for W in network.weights)) or network.weights[0].ndim != 2:
+    if any(W.ndim != 2 for W in network.weights):
         raise ValueError(
             "`network`: has weights with a leading axis; take one network of a trajectory, `trajectory[i]`"
         )
