@@ -127,6 +127,32 @@ def test_kinds_on_a_fibre():
     assert {p.kinds for p in landscape.critical_points(problem([2.0, 1.0]), (2, 2, 2))} == {("global minimum",), saddle}
 
 
+@pytest.mark.parametrize("widths", [(3, 4, 4, 3), (3, 2, 3, 3), (3, 3, 3)])
+def test_all_kinds_that_are_told_and_no_other_are_found_on_the_fibres(widths):
+    objective = problem([3.0, 2.0, 1.0])
+    points = landscape.critical_points(objective, widths)
+    for point in points:
+        found = set()
+        for seed, generator in itertools.product(range(6), ("canonical", "two zero", "tightened")):
+            if generator == "tightened" and len(widths) == 3:
+                continue
+            network = point.network(seed, generator=generator)
+            weights = [np.asarray(W) for W in network.weights]
+            assert float(objective(network.end_to_end)) == pytest.approx(point.value, abs=1e-13)
+            lowest = np.linalg.eigvalsh(oracle.hessian(objective, weights))[0]
+            assert lowest > -1e-12 or lowest < -1e-6
+            flat = "global minimum" if point.value == points[0].value else "non-strict saddle"
+            found.add("strict saddle" if lowest < -1e-6 else flat)
+        assert found == set(point.kinds), point
+
+
+def test_a_representative_of_other_widths():
+    point = landscape.critical_points(problem([2.0, 1.0]), (2, 2, 2)).at([2])
+    network = point.network(0, widths=(2, 3, 4, 2), generator="tightened")
+    assert network.widths == (2, 3, 4, 2)
+    np.testing.assert_allclose(network.end_to_end, np.diag([0.0, 1.0]), atol=1e-14)
+
+
 @pytest.mark.parametrize("bottleneck", [1, 2, 4])
 def test_arcs_are_counted_as_there_are_nested_signatures(bottleneck):
     points = landscape.critical_points(problem([4.0, 3.0, 2.0, 1.0, 0.0]), (5, bottleneck, 5))
