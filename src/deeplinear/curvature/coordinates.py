@@ -54,7 +54,10 @@ class Coordinates(NamedTuple):
 
     def draw(self) -> np.ndarray:
         """A random vector of the space."""
-        v = self.random.standard_normal(self.length)
+        return self.inside(self.random.standard_normal(self.length))
+
+    def inside(self, v: np.ndarray) -> np.ndarray:
+        """The part of a vector that lies in the space."""
         return v if self.learn is not None else np.asarray(_inside(self.chain, v))
 
     def expand(self, v: np.ndarray) -> Network:

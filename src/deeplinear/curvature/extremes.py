@@ -149,7 +149,7 @@ def _ends(point: Point, low: int, high: int, tolerance: float, products: int) ->
         return Spectrum(values, lambda i: scattered(point, learn, vectors[:, i]), noise, 0)
     space = Coordinates.of(point)
     basis = min(max(SHARE * point.learning, LEAST) // space.length, LONGEST)
-    problem = Problem(space.product, space.draw, space.dimension, basis, tolerance, noise, products)
+    problem = Problem(space.product, space.draw, space.inside, space.dimension, basis, tolerance, noise, products)
     with _few_threads():
         found, used = ends(problem, min(low, space.dimension), min(high, space.dimension))
     return _with_outside(space, found, low + high, noise, used)
