@@ -50,14 +50,15 @@ def weight_norm(data: xr.Dataset, ax: Axes | None = None) -> Axes:
     Assumes `weight_norm` (time,). Raises ValueError where it is missing.
 
     >>> import xarray as xr
-    >>> weight_norm(xr.Dataset({"weight_norm": ("time", [2.0, 1.0])}, {"time": [0.0, 1.0]})).get_ylim()[0]
-    0.0
+    >>> weight_norm(xr.Dataset({"weight_norm": ("time", [2.0, 1.0])}, {"time": [0.0, 1.0]})).get_ylim()
+    (0.9, 2.1)
     """
     norm = variable(data, "weight_norm", "time")
     ax = canvas(ax, "Norm of all weights, $|A|$")
     ax.plot(data["time"].values, norm, **(line(0) | {"color": ink()}))
     time_axis(ax, data)
-    ax.set_ylim(0, 1.08 * np.nanmax(norm) or 1.0)
+    margin = 0.1 * np.ptp(norm) or 0.1
+    ax.set_ylim(norm.min() - margin, norm.max() + margin)
     return ax
 
 

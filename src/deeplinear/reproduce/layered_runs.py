@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.interpolate import PchipInterpolator
 
 from .. import diagnostics
 from ..flows import gradient_flow
@@ -18,7 +19,26 @@ from ..network import Network
 from ..objectives import SquaredError
 from ..plots import style
 
-LEFT, WIDTH, HEIGHT, GAP = (0.055, 0.56), 0.33, 1.15, 0.62  # columns and width in figure widths, panels in inches
+LEFT, WIDTH, HEIGHT, GAP = (0.055, 0.56), 0.33, 1.15, 0.74  # columns and width in figure widths, panels in inches
+
+
+def times_around(transitions: Sequence[float], first: float, last: float, points: int) -> np.ndarray:
+    """0, then times spaced geometrically, finer and finer towards where transitions are expected."""
+    near = [(t, np.geomspace(0.01 * min(t, 1.0), 0.3 * t, points // 8)) for t in transitions]
+    around = [t + side * away for t, away in near for side in (-1, 1)]
+    every = np.unique(np.concatenate([np.geomspace(first, last, points), *around]))
+    return np.append(0.0, every[(every >= first) & (every <= last)])
+
+
+def crossings(ts: np.ndarray, curves: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """When each column of curves (time, mode) first passes its level, by a monotone cubic through the four times around it."""
+    found = first_crossings(ts, curves, levels)
+    for a, level in enumerate(levels):
+        i = int(np.searchsorted(ts, found[a])) if np.isfinite(found[a]) else 0
+        values = curves[i - 2 : i + 2, a] - level
+        if 2 <= i < len(ts) - 1 and np.all(np.diff(values) > 0):
+            found[a] = ts[i] + float(PchipInterpolator(values, ts[i - 2 : i + 2] - ts[i])(0.0))
+    return found
 
 
 def watched(objective: SquaredError, start: Network, ts: np.ndarray, rtol: float) -> xr.Dataset:
@@ -40,7 +60,7 @@ def watched(objective: SquaredError, start: Network, ts: np.ndarray, rtol: float
         "greedy_low_rank": diagnostics.greedy_low_rank(objective),
     }
     data = measure(gradient_flow(objective, start, ts, rtol=rtol), **readings)
-    half = first_crossings(ts, data["mode_strengths"].values, np.asarray(objective.modes.s) / 2)
+    half = crossings(ts, data["mode_strengths"].values, np.asarray(objective.modes.s) / 2)
     data["half_time"] = ("mode", half, {"long_name": "time at half of the final strength"})
     numbered = data.drop_vars("time").rename_dims(time="step")
     numbered["time"] = ("step", ts)
@@ -48,7 +68,12 @@ def watched(objective: SquaredError, start: Network, ts: np.ndarray, rtol: float
 
 
 def cases(runs: Mapping[str, xr.Dataset], attributes: Mapping[str, Any]) -> xr.Dataset:
-    """Several such runs along a dimension `case`."""
+    """Several such runs along a dimension `case`; of longer ones the first times are left out."""
+    shortest = min(run.sizes["step"] for run in runs.values())
+    runs = {
+        case: run.isel(step=np.r_[0, 1 + run.sizes["step"] - shortest : run.sizes["step"]])
+        for case, run in runs.items()
+    }
     together = xr.concat(list(runs.values()), "case", combine_attrs="drop")
     return together.assign_coords(case=list(runs)).assign_attrs(attributes)
 

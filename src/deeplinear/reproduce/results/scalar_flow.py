@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from ... import diagnostics, init
 from ...exact import half_time, mode_strength
 from ...flows import gradient_flow
-from ...learning import first_crossings
 from ...objectives import SquaredError
 from ...plots import style
 from .. import overlay
 from ..checks import Checked, at_least, at_most, golden
+from ..layered_runs import crossings
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Settings:
     equal: tuple[float, float] = (0.1, 0.1)
     unequal: tuple[float, float] = (0.035, 0.2)
     horizon: float = 13.0
-    points: int = 1301
+    points: int = 651
     rtol: float = 1e-11
 
 
@@ -75,7 +75,7 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
         values[1, k] = mode_strength(ts[:, None], u0, np.array(settings.s), h) ** (1 / h)
         halves[1, k] = half_time(u0, np.array(settings.s), h)
         targets = (np.array(settings.s) / 2) ** (1 / h)
-        halves[0, k] = first_crossings(ts, values[0, k], targets)
+        halves[0, k] = crossings(ts, values[0, k], targets)
     z = {name: np.linspace(-end, end, 401) for name, end in (("z", settings.reach), ("zoom", settings.zoom))}
     variables = {
         "value": (("source", "case", "time", "mode"), values, {"long_name": "singular value of every layer"}),

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ... import diagnostics, init, plots
@@ -22,13 +23,15 @@ from ..layered_runs import late
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameters; a case has the standard deviation of its weights and the range of its times, which are geometric."""
+    """Parameters; a case has its seed, the standard deviation of its weights and the range of its times,
+    finer around where it is expected to learn."""
 
     widths: tuple[int, ...] = (11, 6, 6, 6, 6, 4)
     s: tuple[float, ...] = (6.0, 4.5, 3.0, 1.5)
     scales: tuple[float, float] = (0.045, 0.9)
-    times: tuple[tuple[float, float], ...] = ((1.0, 2e4), (1e-4, 40.0))
-    seed: int = 3
+    times: tuple[tuple[float, float], ...] = ((1.0, 6e3), (1e-3, 20.0))
+    transitions: tuple[tuple[float, ...], ...] = ((72.4, 181.7, 528.0, 4080.0), (0.0022, 0.134, 0.0036, 0.02))
+    seeds: tuple[int, int] = (3, 0)
     points: int = 400
     rtol: float = 1e-7
 
@@ -36,6 +39,7 @@ class Settings:
 SETTINGS = QUICK = Settings()
 TITLES = {"near": "Start near the origin", "away": "Start away from the origin"}
 LARGE = 0.5  # singular values of layers above this part of s_min^(1/h) are large
+LOWEST = 1e-3  # loss drawn
 GOLDEN: dict[str, float] = {}
 
 
@@ -43,9 +47,9 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
     """Both runs."""
     objective = SquaredError.from_singular_values(settings.s, settings.widths[0], settings.widths[-1])
     runs = {}
-    for case, scale, (first, last) in zip(TITLES, settings.scales, settings.times, strict=True):
-        start = init.gaussian(settings.seed, settings.widths, scale)
-        ts = np.append(0.0, np.geomspace(first, last, settings.points))
+    for k, (case, seed, scale) in enumerate(zip(TITLES, settings.seeds, settings.scales, strict=True)):
+        start = init.gaussian(seed, settings.widths, scale)
+        ts = layered_runs.times_around(settings.transitions[k], *settings.times[k], settings.points)
         runs[case] = layered_runs.watched(objective, start, ts, settings.rtol)
         runs[case]["conservation_rank"] = int(diagnostics.conservation_rank(start))
         runs[case]["weights"] = sum(W.size for W in start.weights)
@@ -55,8 +59,15 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
 def figure(data: xr.Dataset) -> Figure:
     """One column a start: loss, singular values of the product and of all layers, norm of the weights, misalignment."""
     return layered_runs.columns(
-        data, TITLES, (plots.loss, plots.modes, plots.layers_together, plots.weight_norm, plots.misalignment)
+        data.isel(step=slice(1, None)),
+        TITLES,
+        (_loss, plots.modes, plots.layers_together, plots.weight_norm, plots.misalignment),
     )
+
+
+def _loss(run: xr.Dataset, ax: Axes) -> Axes:
+    """The loss down to where the plateaus are over."""
+    return plots.loss(run.assign(loss=run["loss"].where(run["loss"] > LOWEST)), ax)
 
 
 def measured(data: xr.Dataset) -> dict[str, float]:
