@@ -2,8 +2,10 @@
 
 from itertools import pairwise
 
+import equinox as eqx
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 import deeplinear as dl
 from deeplinear import Network, SquaredError, diagnostics, gradient_flow, init, measure
@@ -61,9 +63,9 @@ def test_all_are_measured_with_their_labels(data):
 def test_the_norm_of_all_weights_and_its_rate(data, trajectory):
     squares = [sum(np.sum(np.square(W)) for W in trajectory[i].weights) for i in range(0, 301, 50)]
     np.testing.assert_allclose(data["norm"][::50] ** 2, squares, rtol=1e-13)
-    slope = np.gradient(data["norm"].values ** 2, TIMES, edge_order=2)
-    scale = np.abs(data["rate"]).max()
-    np.testing.assert_allclose(slope, data["rate"], rtol=0, atol=2e-3 * float(scale))  # differences of step 0.01
+    slope = CubicSpline(TIMES, data["norm"].values ** 2)(TIMES, 1)
+    scale = float(np.abs(data["rate"]).max())
+    np.testing.assert_allclose(slope[10:-10], data["rate"][10:-10], rtol=0, atol=1e-4 * scale)  # a spline of step 0.01
     W = np.asarray(trajectory.end_to_end[7])
     sigma = np.asarray(OBJECTIVE.sigma_yx)
     assert float(data["rate"][7]) == pytest.approx(2 * 3 * np.sum((sigma - W) * W), rel=1e-12)  # (23)
@@ -174,7 +176,8 @@ def test_a_small_start_is_greedy_and_a_large_one_is_not():
 
 # counting conserved quantities ----------------------------------------------------------------------------------------
 
-SHAPES = [(1, 2, 1), (2, 6, 3), (3, 3), (2, 2, 2), (1, 5, 1), (2, 3, 4, 1), (1, 5, 5, 1), (1, 9, 2, 1), (2, 7, 3, 8, 1)]
+SHAPES = [(2, 6, 3), (3, 3), (2, 2, 2), (1, 5, 5, 1), (1, 9, 2, 1), (2, 7, 3, 8, 1)]
+RANK = eqx.filter_jit(diagnostics.conservation_rank)
 
 
 def missing(weights):
@@ -194,7 +197,7 @@ def missing(weights):
 def test_conserved_quantities_counted_three_ways(widths):
     weights = layers(widths, 3)
     counted = diagnostics.conservation_laws(widths)
-    assert int(diagnostics.conservation_rank(Network(weights))) == counted
+    assert int(RANK(Network(weights))) == counted
     if len(widths) > 2:
         kernel, entries = missing(weights)
         assert entries - kernel == counted
@@ -206,16 +209,16 @@ def test_one_hidden_layer_as_in_the_survey():
         expected = d * (d + 1) // 2 if d <= n else n * d - n * (n - 1) // 2
         assert diagnostics.conservation_laws((d_x, d, d_y)) == expected
     # one hidden layer of two nodes: 3, but dependent where w_1 w_4 = w_2 w_3 (printed: 3 everywhere)
-    rank = lambda a, b: int(diagnostics.conservation_rank(Network([np.array([a]).T, np.array([b])])))
+    rank = lambda a, b: int(RANK(Network([np.array([a]).T, np.array([b])])))
     assert (rank([1.0, 2.0], [3.0, 5.0]), rank([1.0, 2.0], [3.0, 6.0])) == (3, 2)
 
 
 def test_dependent_points_and_bad_widths(data):
     assert set(np.unique(data["laws"])) == {diagnostics.conservation_laws(WIDTHS)}
-    assert int(diagnostics.conservation_rank(Network([np.zeros((2, 2)), np.zeros((2, 2))]))) == 0
-    assert int(diagnostics.conservation_rank(Network([[[0.0]], [[0.0]], [[1.3]]]))) == 1  # printed (36): 2
+    assert int(RANK(Network([np.zeros((2, 2)), np.zeros((2, 2))]))) == 0
+    assert int(RANK(Network([[[0.0]], [[0.0]], [[1.3]]]))) == 1  # printed (36): 2
     for widths in ((3,), (3, 0, 2), (3, 1.5, 2)):
-        with pytest.raises(ValueError, match="^`widths`"):
+        with pytest.raises(ValueError, match=r"^`widths`: got"):
             diagnostics.conservation_laws(widths)
 
 
@@ -249,5 +252,5 @@ def test_figures_of_layers_and_bounds(trajectory):
     drawn = dl.plots.loss_bounds(run)
     assert len(drawn.lines) == 4 and drawn.get_yscale() == "log"
     assert {"excess loss", "proposition 26"} <= {text.get_text() for text in drawn.texts}
-    with pytest.raises(ValueError, match="no variable 'loss_bounds'"):
+    with pytest.raises(ValueError, match="`data` has no variable 'loss_bounds'"):
         dl.plots.loss_bounds(run.drop_vars("loss_bounds"))

@@ -31,7 +31,7 @@ def times_around(transitions: Sequence[float], first: float, last: float, points
 
 
 def crossings(ts: np.ndarray, curves: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """When each column of curves (time, mode) first passes its level, by a monotone cubic through the four times around it."""
+    """When each column of curves (time, mode) first passes its level, by a monotone cubic through four times."""
     found = first_crossings(ts, curves, levels)
     for a, level in enumerate(levels):
         i = int(np.searchsorted(ts, found[a])) if np.isfinite(found[a]) else 0
@@ -103,6 +103,12 @@ def identity_gap(data: xr.Dataset) -> float:
     """How far the terms of |C_l|^2 by pairs of singular vectors are from their sum, relative, at all times."""
     squares = data["imbalance_norms"].values ** 2
     return float(np.abs(data["imbalance_terms"].sum(("above", "below")).values / squares - 1).max())
+
+
+def drift(data: xr.Dataset) -> float:
+    """Largest drift of a conserved quantity in either run, relative to the square of the largest weight matrix."""
+    largest = data["layer_singular_values"].max(("step", "layer", "index"))
+    return float((data["imbalance_drift"].max(("step", "junction")) / largest**2).max())
 
 
 def late(data: xr.Dataset, name: str, case: str) -> np.ndarray:
