@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -30,7 +32,9 @@ def layers_together(data: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax = canvas(ax, "Singular values of every layer")
     ends = []
     for k, index in enumerate(numbers(data, "index")):
-        properties = line(k) | {"linewidth": 1.2} if k < useful else {"color": GREY, "linewidth": 0.6, "zorder": 2.0}
+        properties: dict[str, Any] = (
+            line(k) | {"linewidth": 1.2} if k < useful else {"color": GREY, "linewidth": 0.6, "zorder": 2.0}
+        )
         drawn = [values for values in spectra[:, :, k].T if np.isfinite(values).any()]
         for values in drawn:
             ax.plot(data["time"].values, values, **properties)
@@ -77,7 +81,8 @@ def misalignment(data: xr.Dataset, ax: Axes | None = None) -> Axes:
     ends = []
     for k, junction in enumerate(numbers(data, "junction")):
         label = f"layers {junction}–{junction + 1}"
-        ax.plot(data["time"].values, values[:, k], label=label, **(line(k) | {"linewidth": 1.2}))
+        properties: dict[str, Any] = line(k) | {"linewidth": 1.2}
+        ax.plot(data["time"].values, values[:, k], label=label, **properties)
         ends.append(End(last_drawn(values[:, k]), colour(k), label))
     time_axis(ax, data)
     ax.set_ylim(0, 1.05 * np.nanmax(values, initial=0.0) or 1.0)
