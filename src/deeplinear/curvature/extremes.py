@@ -111,7 +111,9 @@ def extreme_eigenvalues(
     return Extremes(low, high, spectrum.products)
 
 
-def lowest_eigenvalue(objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0) -> float:
+def lowest_eigenvalue(
+    objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
+) -> float:
     """Smallest eigenvalue of the Hessian of the loss in all weights that learn, by Lanczos (dense when small).
 
     See `extreme_eigenvalues`, which also returns the eigenvector and the residual.

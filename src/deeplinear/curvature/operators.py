@@ -35,9 +35,7 @@ class Operator(eqx.Module):
         """The product with a direction; raises `ValueError` for other widths."""
         V = direction_of(self.point, V)
         images = applied(self.point, self.chain, [Layer(D, None) for D in oriented(self.point, V.weights)])
-        image = jax.tree.unflatten(
-            jax.tree.structure(V), oriented(self.point, tuple(layer.X for layer in images))
-        )
+        image = jax.tree.unflatten(jax.tree.structure(V), oriented(self.point, tuple(layer.X for layer in images)))
         if self.point.weight_decay is not None:
             image = jax.tree.map(lambda I, D: I + self.point.weight_decay * D, image, V)
         return masked(self.point.mask, image)

@@ -7,6 +7,7 @@ with the dimension of the set of minima corrected. Samples and further shapes ar
 """
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 import xarray as xr
@@ -55,9 +56,13 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
     variables = {
         "spectrum": (("shape", "part", "index"), _padded(spectra), {"long_name": "moduli of eigenvalues"}),
         "rank": (("shape", "part"), predicted),
-        "minimum_spectrum": (("minimum", "place"), _padded(minima), {"long_name": "moduli of eigenvalues at a minimum"}),
+        "minimum_spectrum": (
+            ("minimum", "place"),
+            _padded(minima),
+            {"long_name": "moduli of eigenvalues at a minimum"},
+        ),
         "minimum_rank": ("minimum", at_minima),
-        "dimension": ("minimum", [sum(a * b for a, b in zip(w, w[1:], strict=False)) for w in settings.others]),
+        "dimension": ("minimum", [sum(a * b for a, b in pairwise(w)) for w in settings.others]),
     }
     coordinates = {
         "shape": [name(widths) for widths in shapes],
@@ -109,7 +114,7 @@ def _at_random_point(widths: Widths, settings: Settings) -> np.ndarray:
     rng = np.random.default_rng(settings.seed)
     X, Y = (rng.standard_normal((settings.samples, d)) for d in (widths[0], widths[-1]))
     objective = SquaredError.of(X, Y)
-    network = Network([rng.standard_normal((b, a)) / a**0.5 for a, b in zip(widths, widths[1:], strict=False)])
+    network = Network([rng.standard_normal((b, a)) / a**0.5 for a, b in pairwise(widths)])
     fitted = SquaredError.of(X, X @ np.asarray(network.end_to_end).T)  # no residual: the outer product alone
     whole, outer = (np.asarray(curvature.hessian(loss, network)) for loss in (objective, fitted))
     return np.stack([_moduli(H) for H in (outer, whole - outer, whole)])
@@ -164,5 +169,5 @@ def _finish(ax: Axes, title: str, key: str) -> None:
     ax.set_xlim(left=0)
     ax.set_xlabel("number of the eigenvalue", fontsize=style.TEXT)
     ax.set_ylabel("modulus", fontsize=style.TEXT)
-    ax.legend(title="rank by theory (dotted)", fontsize=style.TEXT - 0.5, title_fontsize=style.TEXT - 0.5, frameon=False,
-              loc=key)  # fmt: skip
+    small = style.TEXT - 0.5
+    ax.legend(title="rank by theory (dotted)", fontsize=small, title_fontsize=small, frameon=False, loc=key)
