@@ -1,6 +1,8 @@
 """Extreme eigenpairs of the Hessian, with residuals that certify the signs of the eigenvalues."""
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._linalg import one_thread
 from ..network import Network
 from .arguments import Point, check_concrete, checked
 from .coordinates import Coordinates, noise_of, scattered
@@ -147,8 +150,17 @@ def _ends(point: Point, low: int, high: int, tolerance: float, products: int) ->
     space = Coordinates.of(point)
     basis = min(max(SHARE * point.learning, LEAST) // space.length, LONGEST)
     problem = Problem(space.product, space.draw, space.dimension, basis, tolerance, noise, products)
-    found, used = ends(problem, min(low, space.dimension), min(high, space.dimension))
+    with _few_threads():
+        found, used = ends(problem, min(low, space.dimension), min(high, space.dimension))
     return _with_outside(space, found, low + high, noise, used)
+
+
+def _few_threads() -> AbstractContextManager:
+    """One BLAS thread, where no thread of ours is in BLAS: two wait for each other on a busy machine, 14 times as long.
+
+    Ensembles judge their endings in worker threads, under a limit of their own.
+    """
+    return one_thread() if threading.current_thread() is threading.main_thread() else nullcontext()
 
 
 def _with_outside(space: Coordinates, found: Found, count: int, noise: float, used: int) -> Spectrum:
