@@ -7,7 +7,7 @@ from itertools import pairwise
 import mpmath as mp
 import numpy as np
 import pytest
-from landscape_oracle import flat, gradient, hessian, inertia, scale_of_gradient
+from landscape_oracle import chain, flat, gradient, hessian, inertia, scale_of_gradient
 
 import deeplinear as dl
 from deeplinear import Network, SquaredError
@@ -59,6 +59,8 @@ def critical_points(count, seed, scale=dl.HALF_MEAN):
         r = int(rng.integers(target.max_rank(widths) + 1))
         S = tuple(range(1, r + 1)) if rng.random() < 0.5 else tuple(rng.permutation(target.rank)[:r] + 1)
         generator = GENERATORS[rng.integers(len(GENERATORS))]
+        if generator == "tightened" and len(widths) < 4:
+            generator = "two zero"
         key, basis = int(rng.integers(2**31)), ("canonical", "orthogonal", "general")[rng.integers(3)]
         network = network_on_fibre(
             objective, [int(k) for k in S], key, widths, generator=generator, basis=basis, condition=4.0
@@ -76,7 +78,8 @@ def check(objective, S, widths, network, generator):
     assert zero < 1e-11 and other > 1e-7, "the brute-force inertia itself is not clear"
     found = classify(objective, network)
     lowest = smallest_loss(objective, widths)
-    loss = float(objective(network.end_to_end))
+    off = chain(weights, widths[0]) - np.asarray(objective.optimum)
+    loss = float(objective.minimum + objective.factor / 2 * np.sum(off @ np.asarray(objective.sigma_xx) * off))
     kind = "strict saddle" if truth[0] else "non-strict saddle" if loss > lowest + 1e-8 else "global minimum"
     assert found.kind == kind, (widths, S, generator)
     assert found.inertia == truth, (widths, S, generator)
@@ -183,7 +186,9 @@ def test_parameters_make_the_network_again():
         for W, again in zip(arrays(network), arrays(found.network()), strict=True):
             np.testing.assert_allclose(again, W, rtol=0, atol=1e-12 * max(1.0, np.abs(W).max()))
         optimum = np.asarray(objective.optimum)
-        np.testing.assert_allclose(found.projector @ optimum, np.asarray(network.end_to_end), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            found.projector @ optimum, chain(arrays(network), network.widths[0]), rtol=0, atol=1e-12
+        )
         np.testing.assert_allclose(found.projector @ found.projector, found.projector, rtol=0, atol=1e-12)
 
 
@@ -200,6 +205,17 @@ def test_parameters_find_the_blocks_and_the_bases():
         s = np.linalg.svd(given, compute_uv=False)
         np.testing.assert_allclose(np.linalg.svd(block, compute_uv=False), s, rtol=0, atol=1e-13)
     assert [P.shape for P in found.bases] == [(5, 5), (6, 6)]
+
+
+def test_the_canonical_form_is_the_surveys():
+    objective = SquaredError.from_singular_values([3.0, 2.0, 1.0], 4, 3)
+    rng = np.random.default_rng(0)
+    Z = [np.zeros((2, 4)), rng.standard_normal((3, 2)), np.zeros((1, 3))]
+    W1, W2, W3 = arrays(network_on_fibre(objective, (1, 3), 0, (4, 4, 5, 3), Z=Z, basis="canonical"))
+    np.testing.assert_allclose(W1[:2], [[3, 0, 0, 0], [0, 0, 1, 0]], atol=1e-14)
+    np.testing.assert_allclose(W2[:2, :2], np.eye(2), atol=1e-14)
+    np.testing.assert_allclose(W2[2:, 2:], Z[1], atol=1e-14)
+    np.testing.assert_allclose(W3, [[1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0]], atol=1e-14)
 
 
 def test_a_mixture_of_equal_modes_is_a_projector():
@@ -349,6 +365,7 @@ def test_bad_input_is_named(without_annotations):
         (lambda: network_on_fibre(objective, (1, 2), 0, (3, 1, 3)), "`signature`: got 2 modes"),
         (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 2)), "`widths`: got"),
         (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 3), generator="magic"), "`generator`: got 'magic'"),
+        (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 3), generator="tightened"), "'tightened' needs 3 layers"),
         (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 3), basis="magic"), "`basis`: got 'magic'"),
         (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 3), condition=0.5), "`condition`: got 0.5"),
         (lambda: network_on_fibre(objective, (1,), 0, (3, 3, 3), Z=[np.eye(2)]), "`Z`: has blocks of shapes"),

@@ -12,7 +12,14 @@ from .pivots import Pivot
 
 
 class Certificate(NamedTuple):
-    """A direction of negative curvature."""
+    """A direction of negative curvature.
+
+    >>> from deeplinear import SquaredError
+    >>> from deeplinear.landscape import classify
+    >>> found = classify(SquaredError.from_singular_values([1.0], 1, 1), Network([[[0.0]], [[0.0]]])).certificate
+    >>> f"{found.value:.3f}", found.direction.widths
+    ('-1.000', (1, 1, 1))
+    """
 
     direction: Network
     """V, of norm 1 over all weights."""

@@ -12,9 +12,9 @@ from .extraction import learned_by_group
 from .forms import Quadratic, Weights, lifted, reduced, squared_norm
 from .frame import Frame
 from .inertia import Inertia, dense_inertia, with_rest
-from .nearest import Nearest, nearest_critical, normal_form, relative_gradient
 from .pivots import Pivot, pivots_of
 from .quiver import Ranks, composites, intervals, ranks, signs_of_rest
+from .settling import Nearest, nearest_critical, normal_form, relative_gradient
 from .signatures import pairs
 from .target import EQUAL, Target
 
@@ -29,7 +29,13 @@ Kind = Literal["not critical", "global minimum", "strict saddle", "non-strict sa
 
 @dataclass(frozen=True)
 class Classification:
-    """What a network is, and why."""
+    """What a network is, and why.
+
+    >>> from deeplinear import SquaredError
+    >>> found = classify(SquaredError.from_singular_values([1.0], 1, 1), Network([[[0.0]], [[0.0]], [[0.0]]]))
+    >>> print(f"{found.kind}: {found.message}")
+    non-strict saddle: no mode is learned, fewer than possible, and every pivot is tightened
+    """
 
     kind: Kind
     message: str
@@ -41,6 +47,8 @@ class Classification:
     """The same without units, what `tolerance` is held against."""
     signature: tuple[int, ...] | None
     """Learned modes, from 1 (of equal ones the first); None where the network is not critical."""
+    rank: int | None
+    """Number of learned modes: the rank of the end-to-end matrix in whitened inputs."""
     groups: tuple[tuple[tuple[int, ...], int], ...] | None
     """For every group of equal singular values: its modes, and how many of them are learned."""
     pivots: tuple[Pivot, ...]
@@ -61,11 +69,6 @@ class Classification:
     """Factor by which the closest singular value stays away from `rank_tolerance`; inf without any decision."""
     ambiguous: bool
     """Whether a decision about ranks, modes or the critical point itself is not clear; `message` says which."""
-
-    @property
-    def rank(self) -> int | None:
-        """Rank of the end-to-end matrix in whitened inputs: the number of learned modes."""
-        return None if self.signature is None else len(self.signature)
 
 
 def classify(
@@ -124,6 +127,7 @@ def classify(
         gradient_norm=squared_norm(loss.gradient(weights)) ** 0.5,
         relative_gradient=relative,
         signature=None if evidence is None else evidence.frame.signature,
+        rank=None if evidence is None else evidence.frame.S.size,
         groups=None if evidence is None else learned_by_group(evidence.frame),
         pivots=() if evidence is None else evidence.pivots,
         certificate=certificate,

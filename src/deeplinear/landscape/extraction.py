@@ -17,6 +17,12 @@ class Parameters:
 
     Of repeated singular values the modes are turned so that each is learned or not: the signature names the first ones
     of a group, and `projector` says which combination of them is meant.
+
+    >>> from deeplinear import SquaredError
+    >>> objective = SquaredError.from_singular_values([3.0, 2.0], 2, 2)
+    >>> found = parameters(objective, Network([[[3.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 5.0]]]))
+    >>> found.signature, float(abs(found.blocks[1][0, 0])), found.network().end_to_end.tolist()
+    ((1,), 5.0, [[3.0, 0.0], [0.0, 0.0]])
     """
 
     signature: tuple[int, ...]

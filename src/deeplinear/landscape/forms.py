@@ -127,9 +127,8 @@ def squared_norm(V: Weights) -> float:
 
 def _variations(weights: Weights, V: Weights, U: Weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Variations of the end-to-end matrix: first along V, first along U, mixed second along both."""
-    W = np.eye(weights[0].shape[1])
-    along_V, along_U, both = np.zeros_like(W), np.zeros_like(W), np.zeros_like(W)
-    for layer, v, u in zip(weights, V, U, strict=True):
+    W, along_V, along_U, both = weights[0], V[0], U[0], np.zeros_like(weights[0])
+    for layer, v, u in zip(weights[1:], V[1:], U[1:], strict=True):
         both = layer @ both + v @ along_U + u @ along_V
         along_V, along_U = layer @ along_V + v @ W, layer @ along_U + u @ W
         W = layer @ W

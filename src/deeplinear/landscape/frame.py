@@ -125,6 +125,7 @@ def layer_sizes(target: Target, weights: Weights) -> np.ndarray:
     Where something is, every layer carries it, and only its own norm is a scale that no change of basis spoils.
     """
     norms = np.array([np.linalg.norm(W, 2) for W in weights])
-    learned = np.diagonal(product(weights))[: target.rank] > 0.5 * target.sigma[: target.rank]
-    size = target.sigma[0] if target.rank else 1.0
-    return norms if learned.any() else np.maximum(norms, size ** (1 / len(weights)))
+    if not target.rank:
+        return np.maximum(norms, 1.0)
+    learned = np.linalg.norm(product(weights), 2) > 0.5 * target.sigma[target.rank - 1]
+    return norms if learned else np.maximum(norms, target.sigma[0] ** (1 / len(weights)))

@@ -12,7 +12,11 @@ from .target import Target
 
 
 class Inertia(NamedTuple):
-    """Numbers of negative, zero and positive eigenvalues of the Hessian with respect to all weights."""
+    """Numbers of negative, zero and positive eigenvalues of the Hessian with respect to all weights.
+
+    >>> Inertia(negative=1, zero=2, positive=3).negative
+    1
+    """
 
     negative: int
     zero: int

@@ -9,8 +9,12 @@ class Pivot(NamedTuple):
     r"""Layers i > j of a critical point of rank r, and the two ranks around them.
 
     It is tightened where one of them is r; a critical point whose modes are the r largest, r below the largest rank
-    that the widths allow, is a non-strict saddle exactly if all its pivots are tightened. Source: Achour, Malgouyres
-    and Gerchinovitz (2024), JMLR 25(242), definition 5 and theorem 7.
+    that the widths allow, is a non-strict saddle exactly if all its pivots are tightened.
+
+    >>> Pivot(2, 1, inner_rank=3, outer_rank=1, tightened=True).tightened
+    True
+
+    Source: Achour, Malgouyres and Gerchinovitz (2024), JMLR 25(242), definition 5 and theorem 7.
     """
 
     i: int

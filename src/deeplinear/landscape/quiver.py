@@ -75,9 +75,12 @@ def intervals(table: np.ndarray) -> dict[Interval, int]:
 def signs_of_rest(counts: dict[Interval, int], h: int) -> tuple[int, int]:
     r"""Negative and positive eigenvalues that the blocks Z contribute to the Hessian.
 
-    Its form $\|\sum_j Z_{j+1:h} V_j Z_{1:j-1}\|^2 - 2 \sum_{i>j} \mathrm{tr}(\Sigma_Q^T Z_{i+1:h} V_i Z_{j+1:i-1} V_j
-    Z_{1:j-1})$ couples maps between a pair of intervals with maps back; every coupling counts once on both sides, and
-    the square adds what it sees of the maps that are not coupled.
+    Its form is $q(R) - 2 b$ with $R = \sum_j Z_{j+1:h} V_j Z_{1:j-1}$, q the squared norm and $b = \sum_{i>j}
+    \mathrm{tr}(\Sigma_Q^T Z_{i+1:h} V_i Z_{j+1:i-1} V_j Z_{1:j-1})$. In bases of intervals b couples maps from one
+    interval a to another, c, with maps from c to a, by a matrix of zeros and ones; and R sees of either at most their
+    sum. It never sees both: a would hold the spaces 0..j-1 and i..h, c the spaces j..h and 0..i-1, one of them all h +
+    1. So the unseen sides together are isotropic for b and for q(R), of half the dimension of b's support: every
+    coupling counts once on both sides whatever q is, and R adds what it sees of the maps that nothing couples.
     """
     negative = positive = 0
     for a, b in combinations_with_replacement(counts, 2):

@@ -50,8 +50,7 @@ def network_on_fibre(
     >>> np.allclose(network.end_to_end, np.diag([3.0, 0.0, 1.0]))
     True
 
-    Source: Altafini, eqs. (32) and (33); the exact condition is proved in the project's tests by brute force (the
-    survey's proposition 18 has a sufficient one).
+    Source: Altafini, eqs. (32) and (33); the condition on products is exact, proposition 18 there has a sufficient one.
     """
     target = objective if isinstance(objective, Target) else Target.of(objective)
     widths = check_widths(widths)
@@ -59,6 +58,8 @@ def network_on_fibre(
     for name, value, known in (("generator", generator, GENERATORS), ("basis", basis, BASES)):
         if value not in known:
             raise ValueError(f"`{name}`: got {value!r}; choose one of {', '.join(map(repr, known))}")
+    if generator == "tightened" and len(widths) < 4 and Z is None:
+        raise ValueError(f"`generator`: 'tightened' needs 3 layers, `widths` {widths} have {len(widths) - 1}")
     if not np.isfinite(condition) or condition < 1:
         raise ValueError(f"`condition`: got {condition}; a condition number is at least 1")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(check_key(key))).ravel())

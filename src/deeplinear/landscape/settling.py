@@ -17,8 +17,8 @@ ROUNDING = 1e-13
 STEPS, SLOW, FARTHER = 12, 0.7, 2.0
 """Gauss-Newton steps; the share of the gradient beyond which another does not pay; how much farther than the steps have
 come a point of exact structure may be."""
-DENSE, ITERATIONS = 400, 300
-"""Weights up to which a step forms the Hessian; iterations beyond that."""
+DENSE, ITERATIONS, LARGEST = 400, 300, 5000
+"""Weights up to which a step forms the Hessian; iterations beyond that; weights up to which steps are tried."""
 THRESHOLDS = 10.0 ** np.arange(-7, 0)
 """Sizes, in units of the layer's, below which singular values of the blocks Z are tried as zero."""
 
@@ -64,8 +64,10 @@ def nearest_critical(target: Target, weights: Weights, rank_tolerance: float) ->
 
 
 def _by_steps(target: Target, weights: Weights, rank_tolerance: float) -> list[np.ndarray] | None:
-    """Damped Gauss-Newton steps; None where they do not settle."""
+    """Damped Gauss-Newton steps; None where they do not settle, and for networks too large for them."""
     here, before = list(weights), relative_gradient(target, weights)
+    if sum(W.size for W in weights) > LARGEST:
+        return None
     for _ in range(STEPS):
         here = _step(target, here, before)
         reach = FARTHER * _distance(weights, here)
