@@ -18,7 +18,6 @@ from .objectives import SquaredError
 from .predict import Prediction, evaluated, learning_times
 from .tasks import Task
 
-
 ATLAS = 512
 """Inputs and outputs up to which a run lists the critical points around its path, which takes two factorisations."""
 

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from .output import (
     Flag,
     OptionalFlag,
-    chosen_experiment,
     free_folder,
     simulated,
     to_json,

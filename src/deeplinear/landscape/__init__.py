@@ -15,7 +15,7 @@ from .fibres import partial_ranks as partial_ranks
 from .fibres import quotient as quotient
 from .fibres import same_fiber as same_fiber
 from .fibres import same_orbit as same_orbit
-from .graph import graph as graph
+from .hasse import graph as graph
 from .inertia import Inertia as Inertia
 from .inertia import inertia_of_signature as inertia_of_signature
 from .leaving import Chain as Chain
@@ -30,3 +30,4 @@ from .passing import Visit as Visit
 from .passing import saddle_path as saddle_path
 from .pivots import Pivot as Pivot
 from .representatives import network_on_fibre as network_on_fibre
+from .table import atlas as atlas

@@ -7,6 +7,7 @@ from .dynamics import layer_spectra as layer_spectra
 from .dynamics import loss as loss
 from .dynamics import modes as modes
 from .dynamics import overview as overview
+from .landscape import atlas as atlas
 from .matrices import similarity as similarity
 from .report import report as report
 from .svg import svg as svg
