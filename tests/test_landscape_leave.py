@@ -70,7 +70,7 @@ def test_where_no_direction_leads_down_it_says_so(signature, widths, message):
         leave(FOUR, network_on_fibre(FOUR, signature, 0, widths))
 
 
-@pytest.mark.parametrize("widths", [(4, 5, 4), (4, 3, 4, 4)])
+@pytest.mark.parametrize("widths", [(4, 5, 4), pytest.param((4, 3, 4, 4), marks=pytest.mark.slow)])
 def test_the_chain_from_the_origin_learns_mode_after_mode(widths):
     objective = SquaredError.from_singular_values([4.0, 2.5, 1.0], 4, 4)
     links = chain(objective, widths, 3, dl.gradient_flow, size=3e-2)

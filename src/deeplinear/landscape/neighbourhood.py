@@ -13,7 +13,7 @@ from ..network import Network
 from .extraction import parameters
 from .fibres import DENSE
 from .forms import lifted
-from .nearest import relative_gradient
+from .settling import relative_gradient
 
 KERNEL = 1e-9
 """Hessian eigenvalues below this share of the largest count as zero."""

@@ -82,7 +82,7 @@ def figure(data: xr.Dataset) -> Figure:
     """One panel a kind of arc; colours tell how many modes are learned where it begins."""
     figure = Figure(figsize=(7.4, 5.2), layout="constrained")
     for ax, (kind, title) in zip(figure.subplots(2, 2, sharey=True).flat, KINDS.items(), strict=True):
-        drawing.arcs(data, ax, kind)
+        drawing.arc_losses(data, ax, kind)
         count = int(np.sum(data["kind"].values == kind))
         ax.set_title(f"{title} ({count} arcs)", loc="left", fontsize=style.TEXT + 1.5)
     handles = [

@@ -137,7 +137,7 @@ def _network(w) -> Network:
 
 
 def _surfaces(settings: Settings) -> np.ndarray:
-    r"""Minima with w_4 fixed, inside the box: $w_1 w_3 = \sigma$ where it is 0, else $w_2 = (\sigma - w_1 w_3) / w_4$."""
+    r"""Minima with w_4 fixed: $w_1 w_3 = \sigma$ where it is 0, else $w_2 = (\sigma - w_1 w_3) / w_4$."""
     size = np.geomspace(settings.sigma / settings.reach, settings.reach, 71)
     line = np.linspace(-settings.reach, settings.reach, 71)
     slices = []
