@@ -81,8 +81,9 @@ def test_products_by_complex_steps(widths, held, decay):
     objective, network, V = problem(widths)
     mask = some_mask(network) if held else None
     learn = [np.ones(W.shape) if mask is None else np.asarray(m) for W, m in zip(network.weights, (mask or V).weights)]
-    moments = float(objective.factor) * np.asarray(objective.sigma_yx), float(objective.factor) * np.asarray(
-        objective.sigma_xx
+    moments = (
+        float(objective.factor) * np.asarray(objective.sigma_yx),
+        float(objective.factor) * np.asarray(objective.sigma_xx),
     )
     free = [np.asarray(D) * m for D, m in zip(V.weights, learn)]
     stepped = slopes([np.asarray(W) + 1e-200j * D for W, D in zip(network.weights, free)], *moments, decay)
@@ -167,7 +168,9 @@ def test_second_derivatives_cost_less_than_three_gradients():
     form = flops(curvature.quadratic_form, objective, network, network)
     operator = curvature.hessian_operator(objective, network)
     kept = flops(lambda operator, V: operator(V), operator, network)
-    print(f"operations of gradients: hvp {product / gradient:.2f}, operator {kept / gradient:.2f}, form {form / gradient:.2f}")
+    print(
+        f"operations of gradients: hvp {product / gradient:.2f}, operator {kept / gradient:.2f}, form {form / gradient:.2f}"
+    )
     assert product < 3 * gradient and kept < 2.1 * gradient and form < 2 * gradient
 
 

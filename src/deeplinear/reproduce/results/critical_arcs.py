@@ -124,10 +124,10 @@ def check(data: xr.Dataset) -> list[Checked]:
     ]
     lifted = loss[data["lifted"].values][:, data["some"].values]
     return [
-        at_most("arcs of another number than 3^d - 2^d falling", abs(falls.sum() - (3**modes - 2**modes)), 0),
-        at_most("mixed arcs without exactly one minimum inside", np.sum(inside[mixed].sum(1) != 1), 0),
-        at_most("nested arcs with a minimum inside", inside[nested & (kind != "constant")].sum(), 0),
-        at_most("arcs with a maximum inside", tops.sum(), 0),
+        at_most("arcs of another number than 3^d - 2^d falling", abs(falls.sum() - (3**modes - 2**modes)), 0.0),
+        at_most("mixed arcs without exactly one minimum inside", np.sum(inside[mixed].sum(1) != 1), 0.0),
+        at_most("nested arcs with a minimum inside", inside[nested & (kind != "constant")].sum(), 0.0),
+        at_most("arcs with a maximum inside", tops.sum(), 0.0),
         at_least("smallest fall of a step to a larger signature", -steps[falls].max(), 1e-5),
         at_least("smallest rise of a step to a smaller signature", steps[rises].min(), 1e-5),
         at_most(

@@ -38,10 +38,10 @@ SETTINGS, QUICK = Settings(), Settings(others=((3, 5, 3), (6, 2, 5, 4)))
 PARTS = {"outer product": "outer product", "functional": "functional", "total": "whole Hessian"}
 ROUNDING = 1e-11  # eigenvalues below this share of the largest are zero; the gap is checked
 GOLDEN: dict[str, float] = {
-    "rank, outer product": 150,
-    "rank, functional": 175,
-    "rank, total": 250,
-    "weights": 275,
+    "rank, outer product": 150.0,
+    "rank, functional": 175.0,
+    "rank, total": 250.0,
+    "weights": 275.0,
 }
 
 
@@ -101,8 +101,8 @@ def check(data: xr.Dataset) -> list[Checked]:
     spectra, minima = data["spectrum"].values, data["minimum_spectrum"].values
     ranks, at_minima = _ranks(spectra), _ranks(minima)
     return [
-        at_most("ranks at random points off the formulas", np.abs(ranks - data["rank"].values).sum(), 0),
-        at_most("ranks at minima off r (d_x + d_y - r)", np.abs(at_minima - data["minimum_rank"].values).sum(), 0),
+        at_most("ranks at random points off the formulas", np.abs(ranks - data["rank"].values).sum(), 0.0),
+        at_most("ranks at minima off r (d_x + d_y - r)", np.abs(at_minima - data["minimum_rank"].values).sum(), 0.0),
         at_least("narrowest gap in a spectrum, as a ratio", min(_gap(spectra), _gap(minima)), 1e4),
         at_least("largest share of zeros at a minimum", (1 - at_minima / data["dimension"].values).max(), 0.3),
         *golden(measured(data), GOLDEN),
