@@ -200,7 +200,7 @@ def _visit(
     loss = float(objective(network.end_to_end))
     away, rate, exit_time = np.nan, np.nan, np.nan
     if near is not None:
-        away, rate = near.distance, max(-lowest_eigenvalue(objective, near.network), 0.0)
+        away, rate = near.distance, max(0.0, -lowest_eigenvalue(objective, near.network))
         last = float(ts[-1]) if np.isinf(leaves) else leaves
         room = len(signature) < target.max_rank(network.widths)
         wait = _escape(target, objective, near.rest, signature, last - entry) if room else np.inf
@@ -237,8 +237,10 @@ def _escape(
         return np.concatenate(slope[::-1])
 
     def learned(t: float, flat: np.ndarray) -> float:
-        W = target.reduce(Network(split(flat))).end_to_end
-        return float(strengths(target, np.asarray(W)).max(initial=0.0)) - 0.5
+        W = target.form.input_map
+        for D in split(flat):
+            W = D @ W
+        return float(strengths(target, target.form.output_map @ W).max(initial=0.0)) - 0.5
 
     learned.terminal = True  # type: ignore[attr-defined]
     constant = 1 / (target.factor * max(float(np.abs(left).max()), 1e-300))

@@ -82,7 +82,8 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
 def figure(data: xr.Dataset) -> Figure:
     """Above: ends of runs from small and large starts in pairs of weights. Below: slices, w_4 fixed, with ends near."""
     figure = Figure(figsize=(8.6, 6.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.0, 1.25))
+    rows = figure.add_gridspec(2, 1, height_ratios=(1.0, 1.25))
+    above, below = figure.add_subfigure(rows[0]), figure.add_subfigure(rows[1])
     for k, (ax, pair) in enumerate(zip(above.subplots(1, 4), PAIRS, strict=True)):
         _pair(data, ax, pair)
         ax.set_title(f"$w_{pair[0]}$, $w_{pair[1]}$", loc="left", fontsize=style.TEXT + 1.5)
