@@ -15,7 +15,7 @@ import deeplinear
 ROOT = Path(deeplinear.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
-    1: {"_types", "_linalg", "_invariant", "conventions", "records", "experiment", "plots"},
+    1: {"_types", "_linalg", "_checks", "_invariant", "conventions", "records", "experiment", "plots"},
     2: {"network", "data"},
     3: {
         "objectives",
@@ -24,13 +24,17 @@ FLOORS = {
         "tables",
         "init",
         "trajectory",
+        "blockshift",
+        "biased",
+        "frames",
+        "predicates",
         "curvature",
         "reduction",
         "obstructions",
         "sequences",
     },
     4: {"flows", "exact", "diagnostics", "landscape"},
-    5: {"predict", "measuring"},
+    5: {"predict", "measuring", "theory"},
     6: {"learning"},
     7: {"reproduce"},
     8: {"cli"},
@@ -39,8 +43,18 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MIXED_FLOOR = 3  # where one file may stand on another
 WITHOUT_JAX = {"plots", "records", "experiment"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
-GROUPS = ("conventions", "curvature", "data", "init", "records", "tasks")  # modules that are a public name themselves
-ROOMS = ("diagnostics", "exact", "flows", "landscape", "plots")
+GROUPS = (
+    "biased",
+    "blockshift",
+    "conventions",
+    "curvature",
+    "data",
+    "init",
+    "predicates",
+    "records",
+    "tasks",
+)  # modules that are a public name themselves
+ROOMS = ("diagnostics", "exact", "flows", "landscape", "plots", "theory")
 
 
 @cache

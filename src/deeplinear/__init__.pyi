@@ -1,5 +1,7 @@
 __version__: str
 
+from . import biased as biased
+from . import blockshift as blockshift
 from . import conventions as conventions
 from . import curvature as curvature
 from . import data as data
@@ -9,10 +11,12 @@ from . import flows as flows
 from . import init as init
 from . import landscape as landscape
 from . import plots as plots
+from . import predicates as predicates
 from . import records as records
 from . import reduction as reduction
 from . import reproduce as reproduce
 from . import tasks as tasks
+from . import theory as theory
 from .conventions import ENTRY_MEAN as ENTRY_MEAN
 from .conventions import HALF_MEAN as HALF_MEAN
 from .conventions import HALF_SUM as HALF_SUM

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 
 ROUNDING = 8 * float(np.finfo(float).eps)
 """A direction is new where it stands out of the rounding of the product that it came from by this factor of a bound."""
@@ -106,8 +105,10 @@ def _gram_frame(Y: np.ndarray) -> np.ndarray | None:
 
 def _pivoted_frame(P: np.ndarray, Y: np.ndarray) -> np.ndarray:
     """Orthonormal basis, orthogonal to `P`, of the directions of Y beyond noise, which is 1 in every column."""
+    from scipy.linalg import qr  # a quarter of a second that most networks need not wait
+
     Q, R = np.linalg.qr(Y)
-    pivoted: Any = scipy.linalg.qr(R, pivoting=True)  # rotation, R, order; cheap, for R is small
+    pivoted: Any = qr(R, pivoting=True)  # rotation, R, order; cheap, for R is small
     Q = Q @ pivoted[0][:, np.abs(np.diagonal(pivoted[1])) > 1]
     return np.linalg.qr(Q - P @ (P.T @ Q))[0] if P.shape[1] else Q
 

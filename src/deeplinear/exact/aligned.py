@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..frames import shared_frames
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import TOLERANCE, Check, require
 from .deep import BALANCED, is_still, unbalanced_mode
-from .frames import shared_frames
 from .modes import mode_strength
 from .pair import unbalanced_pair
 from .question import check_question, checked_times, losses

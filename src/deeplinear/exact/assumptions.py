@@ -3,27 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-TOLERANCE = 1e-9
-"""How far an assumption of an exact statement may fail, relative: rounding of the data and of the start."""
-
-
-class Check(NamedTuple):
-    """One assumption of a theorem, held against the problem at hand.
-
-    >>> Check("two-layer Riccati", "sigma_xx is a multiple of the identity", violation=0.3, tolerance=1e-9).holds
-    False
-    """
-
-    theorem: str
-    assumption: str
-    violation: float
-    """How far off it is, relative; infinite where the question makes no sense (a wrong depth)."""
-    tolerance: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the violation is within the tolerance."""
-        return self.violation <= self.tolerance
+from .._checks import TOLERANCE as TOLERANCE
+from .._checks import Check as Check
 
 
 class NearMiss(NamedTuple):

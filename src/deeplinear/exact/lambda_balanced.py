@@ -1,5 +1,6 @@
 """Exact gradient flow of lambda-balanced two-layer networks, of any widths, rank, lambda and time."""
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -41,22 +42,22 @@ class TwoLayerState(eqx.Module):
     @property
     def qqt(self) -> Array:
         """Q Q^T = [[W_1^T W_1, W^T], [W, W_2 W_2^T]], (time, d_x + d_y, d_x + d_y)."""
-        return self.factor @ jnp.swapaxes(self.factor, -1, -2)
+        return _block(self.factor, 0, None, 0, None)
 
     @property
     def end_to_end(self) -> Array:
         """W = W_2 W_1, (time, d_y, d_x)."""
-        return self._outputs @ jnp.swapaxes(self._inputs, -1, -2)
+        return _block(self.factor, self._d_x, None, 0, self._d_x)
 
     @property
     def gram_in(self) -> Array:
         """W_1^T W_1, (time, d_x, d_x)."""
-        return self._inputs @ jnp.swapaxes(self._inputs, -1, -2)
+        return _block(self.factor, 0, self._d_x, 0, self._d_x)
 
     @property
     def gram_out(self) -> Array:
         """W_2 W_2^T, (time, d_y, d_y)."""
-        return self._outputs @ jnp.swapaxes(self._outputs, -1, -2)
+        return _block(self.factor, self._d_x, None, self._d_x, None)
 
     @property
     def loss(self) -> Array:
@@ -66,12 +67,8 @@ class TwoLayerState(eqx.Module):
         return flat.reshape(W.shape[:-2])
 
     @property
-    def _inputs(self) -> Array:
-        return self.factor[..., : self.objective.optimum.shape[1], :]
-
-    @property
-    def _outputs(self) -> Array:
-        return self.factor[..., self.objective.optimum.shape[1] :, :]
+    def _d_x(self) -> int:
+        return self.objective.optimum.shape[1]
 
 
 class TwoLayer(eqx.Module):
@@ -188,6 +185,12 @@ def two_layer(
     flow = riccati.prepared(Q0, variance * objective.optimum, lam, variance, decay)
     decays = isinstance(weight_decay, Tracer) or bool(np.any(np.asarray(weight_decay) != 0))
     return TwoLayer(objective, Network([W1, W2]), lam, checks, flow, d_x == d_y == 1 and not decays)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))  # with the slices inside: they cost as much as the rest outside
+def _block(Y: Array, top: int, bottom: int | None, left: int, right: int | None) -> Array:
+    """Rows from top to bottom and columns from left to right of Q Q^T = Y Y^T, at every time."""
+    return Y[..., top:bottom, :] @ jnp.swapaxes(Y[..., left:right, :], -1, -2)
 
 
 def _factor_of(network: Any) -> Array:

@@ -5,12 +5,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
-from scipy.integrate import DOP853
 
 from ..network import Network
 from .algebra import combine, layer_norms, norm, plus, relative_norm
 
-STAGES = DOP853.n_stages
+STAGES = 12
 
 
 class Dopri8(NamedTuple):
@@ -35,6 +34,8 @@ class Dopri8(NamedTuple):
         self, field: Callable, network: Network, slope: Network, h: Array, memory: tuple[()], rtol: Array, atol: Array
     ):
         """The network after h, its slope, the error in units of the tolerance, evaluations."""
+        from scipy.integrate import DOP853  # a quarter of a second that other methods need not wait
+
         slopes = [slope]
         for row in DOP853.A[1:STAGES]:
             slopes.append(field(plus(network, h, combine(map(float, row), slopes))))

@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 import numpy as np
-import scipy.linalg
 
 from .level import Layers
 
@@ -64,6 +63,8 @@ def random_chain(
     Balanced on the modes; beside them random layers of a product that is zero, of full rank where that lets them
     (`full`), or of random ranks.
     """
+    from scipy.linalg import block_diag  # a quarter of a second that Gaussian starts need not wait
+
     U, s, V = modes
     depth, z = len(hidden) + 1, s[:rank] ** (1 / (len(hidden) + 1))
     outside = [V.shape[0] - rank, *(d - rank for d in hidden), U.shape[0] - rank]
@@ -75,7 +76,7 @@ def random_chain(
         reached = Z @ reached
     if reached.size:
         beside[cut] = beside[cut] - beside[cut] @ reached @ np.linalg.pinv(reached, rcond=1e-10)
-    layers = [scipy.linalg.block_diag(np.diag(z), Z) for Z in beside]
+    layers = [block_diag(np.diag(z), Z) for Z in beside]
     complement = lambda F: np.linalg.svd(F)[0][:, rank:]
     first = np.hstack([V[:, :rank], complement(V[:, :rank])])
     last = np.hstack([U[:, :rank], complement(U[:, :rank])])

@@ -19,7 +19,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import scipy.sparse.linalg
 
 Layers = list[np.ndarray]
 FAR = 1e-12  # relative distance from the given C_l beyond which a network is not returned
@@ -118,12 +117,14 @@ def _newton_direction(weights: Layers, residuals: Layers, rtol: float) -> Layers
             image.append(Q @ (Q.T @ R @ Q / np.maximum(s[:, None] + s[None, :], floor)) @ Q.T)
         return join(image)
 
+    from scipy.sparse.linalg import LinearOperator, cg  # a quarter of a second that Gaussian starts need not wait
+
     shape = (ends[-1], ends[-1])
-    linear: Any = scipy.sparse.linalg.LinearOperator  # its annotations hide the arguments that it takes
+    linear: Any = LinearOperator  # its annotations hide the arguments that it takes
     operator = linear(shape, matvec=apply, dtype=float)
     inverse = linear(shape, matvec=precondition, dtype=float)
     with np.errstate(all="ignore"):
-        x, _ = scipy.sparse.linalg.cg(operator, join(residuals), rtol=rtol, maxiter=SWEEPS, M=inverse)
+        x, _ = cg(operator, join(residuals), rtol=rtol, maxiter=SWEEPS, M=inverse)
     return split(x)
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._linalg import rank_tolerance
-from .assumptions import TOLERANCE
+from ._checks import TOLERANCE
+from ._linalg import rank_tolerance
 
 RESOLUTIONS = (32 * float(np.finfo(float).eps), 1e-12, 1e-10)
 """Rounding of a product, relative to that of absolute values; more where the data's modes are not known better."""

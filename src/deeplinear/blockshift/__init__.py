@@ -1,0 +1,30 @@
+"""A network as its weighted adjacency matrix, in blocks: the survey's view of deep linear networks."""
+
+from .basis import change_of_basis as change_of_basis
+from .basis import inverse as inverse
+from .basis import orthogonality as orthogonality
+from .basis import random_rotation as random_rotation
+from .blocks import BlockMatrix as BlockMatrix
+from .blocks import adjacency as adjacency
+from .blocks import blk as blk
+from .blocks import identity as identity
+from .decomposition import SVD as SVD
+from .decomposition import BlockSVD as BlockSVD
+from .decomposition import block_svd as block_svd
+from .decomposition import singular_values as singular_values
+from .decomposition import svd as svd
+from .dynamics import commutator as commutator
+from .dynamics import commutator_rate as commutator_rate
+from .dynamics import conserved as conserved
+from .dynamics import flow as flow
+from .dynamics import loss as loss
+from .dynamics import pullback as pullback
+from .graph import edge_count as edge_count
+from .graph import node_count as node_count
+from .graph import to_networkx as to_networkx
+from .spectrum import numerical_radius as numerical_radius
+from .spectrum import skew_spectrum as skew_spectrum
+from .spectrum import symmetric_spectrum as symmetric_spectrum
+from .words import mixed_product as mixed_product
+from .words import rho as rho
+from .words import variations as variations

@@ -1,0 +1,1 @@
+"""The statements, one module a chapter; every `Statement` in a module here is found by `theory.statements`."""
