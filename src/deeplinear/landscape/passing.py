@@ -21,7 +21,13 @@ PATIENCE = 20.0
 
 
 class Visit(NamedTuple):
-    """A stretch of a trajectory whose end-to-end matrix is nearer to one critical value's than to any other's."""
+    """A stretch of a trajectory whose end-to-end matrix is nearer to one critical value's than to any other's.
+
+    >>> from deeplinear import SquaredError, gradient_flow
+    >>> run = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[0.01]], [[0.01]]]))
+    >>> saddle_path(run).visits[0].value
+    0.5
+    """
 
     signature: tuple[int, ...]
     """The modes learned there, from 1."""
@@ -49,7 +55,13 @@ class Visit(NamedTuple):
 
 @dataclass(frozen=True)
 class SaddlePath:
-    """What `saddle_path` returns."""
+    """What `saddle_path` returns.
+
+    >>> from deeplinear import SquaredError, gradient_flow
+    >>> run = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[0.01]], [[0.01]]]))
+    >>> saddle_path(run).order
+    (1,)
+    """
 
     visits: tuple[Visit, ...]
     order: tuple[int, ...]
@@ -60,9 +72,8 @@ class SaddlePath:
     def dataset(self) -> xr.Dataset:
         """The visits as a table: dimension `visit`, from 1; `learned` (visit, mode) says which modes are.
 
-        >>> from deeplinear import SquaredError, gradient_flow, init
-        >>> objective = SquaredError.from_moments([[1.0]])
-        >>> run = gradient_flow(objective, Network([[[0.01]], [[0.01]]]))
+        >>> from deeplinear import SquaredError, gradient_flow
+        >>> run = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[0.01]], [[0.01]]]))
         >>> saddle_path(run).dataset()["learned"].values.tolist()
         [[False], [True]]
         """

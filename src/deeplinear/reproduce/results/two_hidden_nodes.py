@@ -88,7 +88,7 @@ def figure(data: xr.Dataset) -> Figure:
         _pair(data, ax, pair)
         ax.set_title(f"$w_{pair[0]}$, $w_{pair[1]}$", loc="left", fontsize=style.TEXT + 1.5)
         if k == 0:
-            ax.legend(loc="lower left", fontsize=style.TEXT - 1, frameon=True, handletextpad=0.1, borderpad=0.3)
+            ax.legend(loc="upper left", fontsize=style.TEXT - 1, frameon=True, handletextpad=0.1, borderpad=0.3)
     for k, value in enumerate(data["slice"].values):
         ax = below.add_subplot(1, len(data["slice"]), k + 1, projection="3d")
         _slice(data, ax, float(value))
