@@ -94,7 +94,7 @@ def extreme_eigenvalues(
     >>> found = extreme_eigenvalues(SquaredError.from_singular_values([3.0, 1.0], 2, 2), network, k=2)
     >>> lowest, highest = found
     >>> lowest.round(6).tolist(), highest.round(6).tolist(), found.low.signs
-    ([-1.0, -1.0], [4.0, 1.0], ('negative', 'negative'))
+    ([-2.0, -1.0], [2.0, 2.0], ('negative', 'negative'))
 
     Source: Wu and Simon (2000), SIAM J. Matrix Anal. Appl. 22, 602-616, for the restarts; Parlett (1998), The Symmetric
     Eigenvalue Problem, theorem 4.5.1, for the residual.
