@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Array
 
 from ..network import Network
-from ..objectives import SquaredError
+from ..objectives import SquaredError, gradient_of, knows_minimum
 from .compiled import jitted
-from .fields import gradient_of
 
 FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to the zero map's
 
@@ -82,14 +81,15 @@ def survey(objective: Any, network: Network) -> tuple:
     gradient, W, rank = gradient_of(objective), network.end_to_end, network.max_rank
     zero = jnp.zeros_like(W)
     sizes = jnp.linalg.norm(gradient(W)), jnp.linalg.norm(gradient(zero))
-    if not hasattr(objective, "minimum_at_rank"):
+    if not knows_minimum(objective, rank):
         return *sizes, None
-    tail = objective.minimum_at_rank(rank) - objective.minimum
-    known = jnp.linalg.norm(objective.optimum), objective.excess(W, rank), objective.excess(zero, rank), tail
+    losses = objective.excess(W, rank), objective.excess(zero, rank)
     if not isinstance(objective, SquaredError):
-        return *sizes, (*known, None)
+        return *sizes, (jnp.zeros(()), *losses, jnp.zeros(()), None)
+    tail = objective.minimum_at_rank(rank) - objective.minimum
     U, _, V = objective.modes
-    return *sizes, (*known, (U, V, jnp.sum(U * (objective.optimum_at_rank(rank) @ V), axis=0)))
+    modes = U, V, jnp.sum(U * (objective.optimum_at_rank(rank) @ V), axis=0)
+    return *sizes, (jnp.linalg.norm(objective.optimum), *losses, tail, modes)
 
 
 class Standing(NamedTuple):
@@ -103,7 +103,7 @@ class Standing(NamedTuple):
 def stand_of(objective: Any, network: Network) -> Standing:
     """End-to-end matrix, loss, and loss above the smallest that the widths allow (None: unknown)."""
     W = network.end_to_end
-    excess = objective.excess(W, network.max_rank) if hasattr(objective, "excess") else None
+    excess = objective.excess(W, network.max_rank) if knows_minimum(objective, network.max_rank) else None
     return Standing(W, objective(W), excess)
 
 

@@ -285,8 +285,8 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, s
     if batch is not None:
         network = spread(network, batch)
     shape = (network.widths[-1], network.widths[0])
-    if hasattr(objective, "optimum") and objective.optimum.shape[-2:] != shape:
-        d_y, d_x = objective.optimum.shape[-2:]
+    d_y, d_x = objective.optimum.shape[-2:] if hasattr(objective, "optimum") else getattr(objective, "shape", shape)
+    if (d_y, d_x) != shape:
         raise ValueError(
             f"`network`: maps {shape[1]} inputs to {shape[0]} outputs, but the objective has {d_x} and {d_y}"
         )

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..network import Network
+from ..objectives import knows_minimum
 from .algebra import layer_norms, norm
 from .fields import velocity
 from .projection import imbalances, projected
@@ -107,7 +108,7 @@ class Problem(eqx.Module):
 
     def excess(self, W: Array) -> Array:
         """Loss above the smallest loss of any matrix, or the plain loss where that is unknown."""
-        return getattr(self.objective, "excess", self.objective)(W)
+        return self.objective.excess(W) if knows_minimum(self.objective) else self.objective(W)
 
 
 def per_step(method: Method, tolerance: Any, network: Network) -> Any:
