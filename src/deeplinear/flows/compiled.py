@@ -144,7 +144,7 @@ _members_plain = over_members(stepping.advance)
 def text_of_one_kernel(method: Method, problem: Problem, network: Network) -> str:
     """What XLA made of the tagged form, for whoever wants to see whether the tag is honoured."""
     progress = begin(method, problem, network, np.asarray(1e-6))
-    numbers: list[Any] = [np.full(stepping.BUFFER, np.inf), *(np.asarray(1.0),) * 6]
+    numbers: list[Any] = [np.full(stepping.BUFFER, np.inf), *(np.asarray(1.0),) * 7]
     form: Any = eqx.filter_jit(_kernel)
     lowered = form.lower(method, problem, progress, Limits(*numbers), np.asarray(1))
     return lowered.compile().compiled.as_text()

@@ -92,6 +92,8 @@ class Limits(NamedTuple):
     """Rounding error of the gradient with respect to the end-to-end matrix."""
     rtol: Array
     atol: Array
+    spread: Array
+    """How many times farther apart chosen outputs may be than `TIME_SPACING` and `MATRIX_SPACING` say."""
 
 
 class Problem(eqx.Module):
@@ -182,8 +184,8 @@ def advance(
 def _spacing(progress: Progress, limits: Limits) -> tuple[Array, Array]:
     """How far apart outputs may be in t and in the end-to-end matrix."""
     size = jnp.fmax(limits.matrix_size, jnp.linalg.norm(progress.recorded))
-    longest_t = TIME_SPACING * jnp.maximum(progress.recorded_t, limits.time_unit)
-    return longest_t, MATRIX_SPACING * jnp.maximum(size, 1e-300)
+    longest_t = TIME_SPACING * limits.spread * jnp.maximum(progress.recorded_t, limits.time_unit)
+    return longest_t, MATRIX_SPACING * limits.spread * jnp.maximum(size, 1e-300)
 
 
 def _try_step(
