@@ -1,7 +1,7 @@
 """Objectives: functions of the end-to-end matrix, with closed forms where mathematics has them.
 
-Any JAX function W (d_y, d_x) -> scalar is an objective. A class adds what it knows: `gradient(W)`, `hessian_vector(W, V)`,
-and, where the smallest loss is known, `minimum` and `excess`.
+Any JAX function W (d_y, d_x) -> scalar is an objective. A class adds what it knows: `gradient(W)`,
+`hessian_vector(W, V)`, `shape`, and, where the smallest loss is known, `minimum` and `excess`.
 """
 
 from .classification import CrossEntropy as CrossEntropy

@@ -31,7 +31,7 @@ def numbers(name: str, value: Any, ndim: int, axes: str) -> Array:
 
 def samples(X: Any, Y: Any, name: str = "Y") -> tuple[Array, Array]:
     """Inputs X (n, d_x) and targets Y (n, d_y), where Y may be (n,) for one output."""
-    X, ndim = numbers("X", X, 2, "(n, d_x)"), max(1, jnp.ndim(Y))
+    X, ndim = numbers("X", X, 2, "(n, d_x)"), max(1, np.ndim(Y))
     Y = numbers(name, Y, min(ndim, 2), "(n, d_y)")
     if len(Y) != len(X):
         raise ValueError(f"`{name}`: has {len(Y)} rows, but X has {len(X)}; give one row a sample")

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .arguments import indices, numbers, samples, traced
+from .arguments import indices, samples, traced
 from .samples import SampleLoss
 
 SUM_TO_ONE = 1e-6  # by how much the probabilities of a soft target may miss 1
 
 
 class Logistic(SampleLoss):
-    r"""Logistic loss $\frac{1}{n} \sum_{ik} y_{ik} \ln(1 + e^{-z_{ik}}) + (1 - y_{ik}) \ln(1 + e^{z_{ik}})$, $z_i = W x_i$.
+    r"""Logistic loss $\frac{1}{n} \sum_{ik} y_{ik} \ln(1 + e^{-z_{ik}}) + (1 - y_{ik}) \ln(1 + e^{z_{ik}})$.
 
-    X (n, d_x); y (n,) or (n, d_y), each output a yes or no of its own: 0 and 1, or probabilities between. No minimum is
-    known: of separable data it is 0, and no matrix reaches it. Raises `ValueError` for labels outside [0, 1] and
-    arrays that do not fit.
+    $z_i = W x_i$; X (n, d_x); y (n,) or (n, d_y), each output a yes or no of its own: 0 and 1, or probabilities
+    between. No minimum is known: of separable data it is 0, and no matrix reaches it. Raises `ValueError` for labels
+    outside [0, 1] and arrays that do not fit.
 
     >>> objective = Logistic([[1.0], [-1.0]], [1, 0])
     >>> round(float(objective(jnp.array([[0.0]]))), 12), float(objective(jnp.array([[1000.0]])))
@@ -66,11 +66,11 @@ class CrossEntropy(SampleLoss):
     """Probabilities of the classes, (n, C)."""
 
     def __init__(self, X: Any, labels: Any, classes: int | None = None):
-        targets = labels if jnp.ndim(labels) == 2 else _one_hot(labels, classes)
+        targets = labels if np.ndim(labels) == 2 else _one_hot(labels, classes)
         self.X, self.Y = samples(X, targets, "labels")
         if classes is not None and self.Y.shape[1] != classes:
             raise ValueError(f"`classes`: got {classes}, but the targets have {self.Y.shape[1]} columns; leave it out")
-        if jnp.ndim(labels) == 2 and not traced(labels):
+        if np.ndim(labels) == 2 and not traced(labels):
             _check_probabilities("labels", np.asarray(self.Y), "probabilities, or whole numbers (n,)")
             _check_sums(np.asarray(self.Y))
 

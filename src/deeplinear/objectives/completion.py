@@ -18,11 +18,11 @@ SPARSE = 1 / 16  # share of observed entries below which they are kept one by on
 class MatrixCompletion(eqx.Module):
     r"""Squared error on observed entries: $L(W) = \frac{c}{2n} \sum_{i=1}^n (W_{r_i k_i} - y_i)^2$.
 
-    `values`: the y_i, shape (n,). `observed`: their places, whole numbers (n, 2) of rows and columns from 0, of a matrix
-    of `shape` (d_y, d_x) (None: just large enough). An entry observed more than once counts as often: its values are
-    averaged, the average gets their number as its weight, and `minimum` is the loss that their disagreement leaves. c
-    is the factor of the loss scale, every observation being a sample of one output. Where less than a sixteenth of the
-    entries is observed, memory grows with their number alone. Inside `jit`, `vmap` and `grad` the values may be traced,
+    `values`: the y_i, shape (n,). `observed`: their places, whole numbers (n, 2) of rows and columns from 0, of a
+    matrix of `shape` (d_y, d_x) (None: just large enough). An entry observed more than once counts as often: its values
+    are averaged, the average gets their number as its weight, and `minimum` is the loss that their disagreement leaves.
+    c is the factor of the loss scale, every observation being a sample of one output. Where less than a sixteenth of
+    the entries is observed, memory grows with their number alone. Inside `jit`, `vmap` and `grad` the values may be traced,
     the places may not. Raises `ValueError` for places outside the matrix, nothing observed, numbers that are not
     finite, and arrays that do not fit.
 
@@ -44,17 +44,15 @@ class MatrixCompletion(eqx.Module):
     """How often."""
     minimum: Scalar
     """Smallest loss of any matrix: 0 unless an entry was observed with different values."""
-    _weights: Array | None
-    _targets: Array | None
+    _dense: tuple[Array, Array] | None
+    """Weights and targets of all entries, where many are observed."""
     shape: tuple[int, int] = eqx.field(static=True)
     """(d_y, d_x)."""
     weight: float = eqx.field(static=True)
     """c / n: what multiplies half of the sum of squares."""
     scale: LossScale = eqx.field(static=True)
 
-    def __init__(
-        self, values: Any, observed: Any, shape: tuple[int, int] | None = None, scale: LossScale = HALF_MEAN
-    ):
+    def __init__(self, values: Any, observed: Any, shape: tuple[int, int] | None = None, scale: LossScale = HALF_MEAN):
         y = numbers("values", values, 1, "(n,)")
         row, column, self.shape = _places(observed, len(y), shape)
         self.scale, self.weight = scale, scale.factor(len(y), 1) / len(y)
@@ -64,11 +62,10 @@ class MatrixCompletion(eqx.Module):
         sums = jnp.zeros(len(cells)).at[place].add(y)
         self.values = sums / self.counts
         self.minimum = self.weight / 2 * jnp.sum((y - self.values[place]) ** 2)
-        self._weights = self._targets = None
+        self._dense = None
         if len(cells) >= SPARSE * self.shape[0] * self.shape[1]:
-            blank = jnp.zeros(self.shape)
-            self._weights = blank.at[self.row, self.column].set(self.weight * self.counts)
-            self._targets = blank.at[self.row, self.column].set(self.values)
+            at = jnp.zeros(self.shape).at[self.row, self.column]
+            self._dense = at.set(self.weight * self.counts), at.set(self.values)
 
     @classmethod
     def of(cls, matrix: Any, mask: Any, scale: LossScale = HALF_MEAN) -> "MatrixCompletion":
@@ -97,19 +94,21 @@ class MatrixCompletion(eqx.Module):
         """
         if not self.knows_minimum(max_rank):
             raise ValueError(f"`max_rank`: got {max_rank}; the smallest loss of such matrices is not known")
-        if self._weights is not None:
-            return jnp.sum(self._weights * (W - self._targets) ** 2) / 2
+        if self._dense is not None:
+            weights, targets = self._dense
+            return jnp.sum(weights * (W - targets) ** 2) / 2
         return self.weight / 2 * jnp.sum(self.counts * (W[self.row, self.column] - self.values) ** 2)
 
     def gradient(self, W: Matrix) -> Matrix:
         r"""$\frac{c}{n} m_{rk} (W_{rk} - \bar y_{rk})$ at the observed entries, m their counts; 0 elsewhere."""
-        if self._weights is not None:
-            return self._weights * (W - self._targets)
+        if self._dense is not None:
+            weights, targets = self._dense
+            return weights * (W - targets)
         return self._placed(W[self.row, self.column] - self.values)
 
     def hessian_vector(self, W: Matrix, V: Matrix) -> Matrix:
         r"""$\frac{c}{n} m_{rk} V_{rk}$ at the observed entries, 0 elsewhere; the same at every W."""
-        return self._placed(V[self.row, self.column]) if self._weights is None else self._weights * V
+        return self._placed(V[self.row, self.column]) if self._dense is None else self._dense[0] * V
 
     def gradient_between(self, left: Float[Array, "d_y k"], right: Float[Array, "k d_x"]) -> tuple[Array, Array]:
         r"""$(A^T G, \, G B^T)$, shapes (k, d_x) and (d_y, k), with A = `left`, B = `right`, G the gradient at A B.
@@ -129,15 +128,9 @@ class MatrixCompletion(eqx.Module):
         """Whether a matrix of rank `max_rank` can reach `minimum` for certain."""
         return max_rank is None or max_rank >= min(self.shape)
 
-    @property
-    def is_sparse(self) -> bool:
-        """Whether the observed entries are kept one by one: fewer than a sixteenth of all."""
-        return self._weights is None
-
-    @property
-    def mean_curvature(self) -> Scalar:
-        r"""Mean eigenvalue of the Hessian with respect to W, $c / (d_y d_x)$."""
-        return self.weight * jnp.sum(self.counts) / (self.shape[0] * self.shape[1])
+    def is_thin(self, k: int) -> bool:
+        """Whether `gradient_between` factors of inner width k costs less than matrices of the size of W."""
+        return self._dense is None and 2 * k * self.row.shape[-1] <= self.shape[0] * self.shape[1]
 
     def _placed(self, z: Array) -> Matrix:
         """z, weighted, at the observed entries of a matrix of zeros."""
@@ -151,10 +144,14 @@ class MatrixCompletion(eqx.Module):
 def _places(observed: Any, n: int, shape: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """Rows and columns of n observations, and the shape of the matrix."""
     if traced(observed):
-        raise ValueError("`observed`: is traced by JAX; the places must be plain numbers, only the values may be traced")
+        raise ValueError(
+            "`observed`: is traced by JAX; the places must be plain numbers, only the values may be traced"
+        )
     places = np.asarray(observed)
     if places.ndim != 2 or places.shape[1] != 2 or len(places) != n:
-        raise ValueError(f"`observed`: has shape {places.shape}; give (row, column) for each of the {n} values, ({n}, 2)")
+        raise ValueError(
+            f"`observed`: has shape {places.shape}; give (row, column) for each of the {n} values, ({n}, 2)"
+        )
     if shape is None:
         shape = (int(places[:, 0].max()) + 1, int(places[:, 1].max()) + 1)
     sides = zip(("rows", "columns"), places.T, shape, strict=True)

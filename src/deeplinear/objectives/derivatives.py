@@ -1,7 +1,6 @@
 """First and second derivatives of any objective: its closed forms where it has them, else JAX's."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 

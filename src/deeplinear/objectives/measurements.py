@@ -1,10 +1,7 @@
 r"""Linear measurements $\mathcal{A}(W)_i = \langle B_i, W \rangle$ of a matrix, in three forms of storage.
 
-Each has `__call__(W)` (n,), its adjoint $z \mapsto \sum_i z_i B_i$ (d_y, d_x), `shape`, and `rows(first, last)`, some of the
-B_i as rows of a dense matrix.
+Each has `__call__(W)` (n,), its adjoint $z \mapsto \sum_i z_i B_i$ (d_y, d_x), `shape` and `count`.
 """
-
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -40,12 +37,12 @@ class Dense(eqx.Module):
     @property
     def shape(self) -> tuple[int, int]:
         """(d_y, d_x)."""
-        return self.matrices.shape[-2:]
+        return self.matrices.shape[-2], self.matrices.shape[-1]
 
     @property
-    def energy(self) -> Array:
-        """Sum of all |B_i|^2."""
-        return jnp.sum(self.matrices**2)
+    def count(self) -> int:
+        """n."""
+        return self.matrices.shape[-3]
 
     def rows(self, first: int, last: int) -> np.ndarray:
         """B_first to B_(last - 1), flat, (last - first, d_y d_x)."""
@@ -72,9 +69,9 @@ class RankOne(eqx.Module):
         return self.left.shape[-1], self.right.shape[-1]
 
     @property
-    def energy(self) -> Array:
-        """Sum of all |B_i|^2."""
-        return jnp.sum(jnp.sum(self.left**2, axis=1) * jnp.sum(self.right**2, axis=1))
+    def count(self) -> int:
+        """n."""
+        return self.left.shape[-2]
 
     def rows(self, first: int, last: int) -> np.ndarray:
         """B_first to B_(last - 1), flat, (last - first, d_y d_x)."""
@@ -98,15 +95,15 @@ class Entries(eqx.Module):
         return placed(z, self.row, self.column, self.shape)
 
     @property
-    def energy(self) -> Array:
-        """Sum of all |B_i|^2."""
-        return jnp.asarray(float(self.row.shape[0]))
+    def count(self) -> int:
+        """n."""
+        return self.row.shape[-1]
 
 
 def placed(z: Array, row: Array, column: Array, shape: tuple[int, int]) -> Array:
     """A matrix of zeros with z_i added at (row_i, column_i)."""
     if are_fused():  # XLA compiles no scatter into one kernel
-        at_row, at_column = jax.nn.one_hot(row, shape[0], dtype=z.dtype), jax.nn.one_hot(column, shape[1], dtype=z.dtype)
+        at_row, at_column = (jax.nn.one_hot(i, d, dtype=z.dtype) for i, d in zip((row, column), shape, strict=True))
         return product(at_row.T * z[None, :], at_column)
     return jnp.zeros(shape, z.dtype).at[row, column].add(z)
 

@@ -10,11 +10,11 @@ ACCURACY = 1e-6  # of the solver, absolute and relative
 
 
 def minimum_nuclear_norm(objective: Any, accuracy: float = ACCURACY) -> np.ndarray:
-    r"""The matrix of least nuclear norm $\|W\|_*$ that has the observed entries (or their averages), shape (d_y, d_x).
+    r"""The matrix of least nuclear norm $\|W\|_*$ that has the observed entries (or their averages), (d_y, d_x).
 
-    $\min_W \|W\|_*$ subject to $W_{rk} = \bar y_{rk}$ at the observed entries: a semidefinite program of size d_x + d_y,
-    solved by SCS through cvxpy (extra `completion`) to the relative `accuracy`. 100 x 100 with 2000 entries takes 3
-    seconds, time grows with the third power of d_x + d_y and the number of iterations. Raises `ValueError` for other
+    $\min_W \|W\|_*$ subject to $W_{rk} = \bar y_{rk}$ at the observed entries: a semidefinite program of size
+    d_x + d_y, solved by SCS through cvxpy (extra `completion`) to the relative `accuracy`. 100 x 100 with 2000 entries
+    takes 3 seconds; time grows with the third power of d_x + d_y. Raises `ValueError` for other
     objectives and for an `accuracy` outside (0, 1), `ImportError` without cvxpy, `RuntimeError` if SCS finds no
     solution.
 

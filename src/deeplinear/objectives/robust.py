@@ -11,7 +11,7 @@ from .samples import SampleLoss
 
 
 class Huber(SampleLoss):
-    r"""Huber's loss $\frac{1}{n} \sum_{ik} h(y_{ik} - (W x_i)_k)$: quadratic up to a residual of `delta`, linear beyond.
+    r"""Huber's loss $\frac{1}{n} \sum_{ik} h(y_{ik} - (W x_i)_k)$: quadratic up to a residual of `delta`.
 
     $h(r) = r^2 / 2$ for $|r| \le \delta$, else $\delta (|r| - \delta / 2)$. X (n, d_x), Y (n, d_y). For `delta` beyond
     every residual it is the squared error at `HALF_MEAN`. No minimum is known in closed form. Raises `ValueError` for a

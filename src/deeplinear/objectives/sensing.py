@@ -38,15 +38,15 @@ class MatrixSensing(eqx.Module):
     scale: LossScale = eqx.field(static=True)
 
     def __init__(self, B: Any, y: Any, scale: LossScale = HALF_MEAN):
-        is_stored = isinstance(B, Dense | RankOne | Entries)
-        self.measurements = B if is_stored else Dense(numbers("B", B, 3, "(n, d_y, d_x)"))
+        stored = isinstance(B, Dense | RankOne | Entries)
+        self.measurements = B if stored else Dense(numbers("B", B, 3, "(n, d_y, d_x)"))
         self.y, self.scale = numbers("y", y, 1, "(n,)"), scale
-        given = len(self.measurements(jnp.zeros(self.shape))) if is_stored else len(self.measurements.matrices)
-        if given != len(self.y):
-            raise ValueError(f"`y`: has {len(self.y)} values, but there are {given} measurements; give one for each")
+        n = self.measurements.count
+        if n != len(self.y):
+            raise ValueError(f"`y`: has {len(self.y)} values, but there are {n} measurements; give one for each")
         best = None if traced(B, y) else fitted(self.measurements, np.asarray(self.y))
         self._fitted = None if best is None else jnp.asarray(best)
-        self.minimum = None if best is None else self._weight / 2 * jnp.sum((self.y - self._fitted) ** 2)
+        self.minimum = None if best is None else self._weight / 2 * jnp.sum((self.y - jnp.asarray(best)) ** 2)
 
     @classmethod
     def rank_one(cls, U: Any, V: Any, y: Any, scale: LossScale = HALF_MEAN) -> "MatrixSensing":
@@ -105,11 +105,6 @@ class MatrixSensing(eqx.Module):
     def shape(self) -> tuple[int, int]:
         """(d_y, d_x) of the matrices that are measured."""
         return self.measurements.shape
-
-    @property
-    def mean_curvature(self) -> Scalar:
-        r"""Mean eigenvalue of the Hessian with respect to W, $\frac{c}{n\, d_y d_x} \sum_i \|B_i\|^2$."""
-        return self._weight * self.measurements.energy / (self.shape[0] * self.shape[1])
 
     @property
     def _weight(self) -> float:
