@@ -75,9 +75,8 @@ class CrossEntropy(SampleLoss):
             _check_sums(np.asarray(self.Y))
 
     def _losses(self, Z: Array) -> Array:
-        over = Z - jnp.sum(self.Y * Z, axis=1, keepdims=True)  # by how much a logit exceeds the target's
-        _, rest = _softmax(over)
-        return jnp.max(over, axis=1) + jnp.log1p(rest)
+        below = Z - _largest(Z)
+        return jnp.log1p(_softmax(Z)[1]) - jnp.sum(self.Y * below, axis=1)
 
     def _slopes(self, Z: Array) -> Array:
         p, rest = _softmax(Z)
@@ -95,9 +94,14 @@ def _is_largest(Z: Array) -> Array:
     return jax.nn.one_hot(jnp.argmax(Z, axis=1), Z.shape[1], dtype=bool)
 
 
+def _largest(Z: Array) -> Array:
+    """The largest of every row, (n, 1); its derivative is that of one entry where several are equal."""
+    return jnp.sum(jnp.where(_is_largest(Z), Z, 0.0), axis=1, keepdims=True)
+
+
 def _softmax(Z: Array) -> tuple[Array, Array]:
     """Probabilities, and the sum of all but the largest relative to it."""
-    powers = jnp.exp(Z - jnp.max(Z, axis=1, keepdims=True))
+    powers = jnp.exp(Z - _largest(Z))
     rest = jnp.sum(jnp.where(_is_largest(Z), 0.0, powers), axis=1)
     return powers / (1 + rest)[:, None], rest
 

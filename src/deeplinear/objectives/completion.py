@@ -22,15 +22,15 @@ class MatrixCompletion(eqx.Module):
     matrix of `shape` (d_y, d_x) (None: just large enough). An entry observed more than once counts as often: its values
     are averaged, the average gets their number as its weight, and `minimum` is the loss that their disagreement leaves.
     c is the factor of the loss scale, every observation being a sample of one output. Where less than a sixteenth of
-    the entries is observed, memory grows with their number alone. Inside `jit`, `vmap` and `grad` the values may be traced,
-    the places may not. Raises `ValueError` for places outside the matrix, nothing observed, numbers that are not
-    finite, and arrays that do not fit.
+    the entries is observed, memory grows with their number alone. Inside `jit`, `vmap` and `grad` the values may be
+    traced, the places may not. Raises `ValueError` for places outside the matrix, nothing observed, numbers that are
+    not finite, and arrays that do not fit.
 
-    >>> objective = MatrixCompletion([1.0, 2.0, 4.0], [[0, 0], [1, 1], [1, 1]])
+    >>> objective = MatrixCompletion([1.0, 2.0, 4.0, 5.0], [[0, 0], [1, 1], [1, 1], [0, 1]])
     >>> objective
-    MatrixCompletion(2 of 2 x 2 entries, half-mean)
-    >>> float(objective.minimum), objective.gradient(jnp.zeros((2, 2))).round(12).tolist()
-    (0.3333333333333333, [[-0.333333333333, 0.0], [0.0, -2.0]])
+    MatrixCompletion(3 of 2 x 2 entries, half-mean)
+    >>> float(objective.minimum), objective.gradient(jnp.zeros((2, 2))).tolist()
+    (0.25, [[-0.25, -1.25], [0.0, -1.5]])
 
     Source: Candes and Recht (2009), Found. Comput. Math. 9, section 1; Arora, Cohen, Hu and Luo (2019), eq. (2).
     """
