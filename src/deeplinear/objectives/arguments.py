@@ -38,17 +38,15 @@ def samples(X: Any, Y: Any, name: str = "Y") -> tuple[Array, Array]:
     return X, Y.reshape(len(X), -1)
 
 
-def indices(name: str, value: Any, size: int, what: str) -> Array:
-    """Whole numbers (n,) from 0 to size - 1; `ValueError` for others."""
-    if traced(value):
-        array = jnp.asarray(value)
-    else:
-        given = np.asarray(value)
-        array = given.astype(int) if given.size and np.array_equal(given, np.trunc(given)) else given
-    if array.ndim != 1 or not array.size or not jnp.issubdtype(array.dtype, jnp.integer):
+def indices(name: str, value: Any, size: int, what: str) -> Any:
+    """Whole numbers (n,) from 0 to size - 1, on the host unless they are traced; `ValueError` for others."""
+    array = value if traced(value) else np.asarray(value)
+    if array.dtype.kind == "f" and not traced(value) and (array == np.trunc(array)).all():
+        array = array.astype(int)
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iu":
         raise ValueError(f"`{name}`: has shape {array.shape} and type {array.dtype}; give whole numbers (n,), n >= 1")
     if not traced(value):
-        outside = np.asarray(array)[(np.asarray(array) < 0) | (np.asarray(array) >= size)]
+        outside = array[(array < 0) | (array >= size)]
         if outside.size:
             raise ValueError(f"`{name}`: has the value {outside[0]}; {what} are numbered 0 to {size - 1}")
-    return jnp.asarray(array)
+    return array

@@ -111,7 +111,7 @@ def _one_hot(labels: Any, classes: int | None) -> Array:
         if traced(labels):
             raise ValueError("`classes`: is needed where the labels are traced by JAX; give the number of classes")
         classes = int(np.max(labels, initial=0)) + 1
-    return jax.nn.one_hot(indices("labels", labels, classes, "classes"), classes, dtype=float)
+    return jax.nn.one_hot(jnp.asarray(indices("labels", labels, classes, "classes")), classes, dtype=float)
 
 
 def _check_probabilities(name: str, Y: np.ndarray, wanted: str) -> None:

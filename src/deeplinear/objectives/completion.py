@@ -155,5 +155,5 @@ def _places(observed: Any, n: int, shape: tuple[int, int] | None) -> tuple[np.nd
     if shape is None:
         shape = (int(places[:, 0].max()) + 1, int(places[:, 1].max()) + 1)
     sides = zip(("rows", "columns"), places.T, shape, strict=True)
-    row, column = (np.asarray(indices("observed", part, size, what)) for what, part, size in sides)
+    row, column = (indices("observed", part, size, what) for what, part, size in sides)
     return row, column, (int(shape[0]), int(shape[1]))

@@ -74,7 +74,7 @@ class MatrixSensing(eqx.Module):
         row, column = indices("row", row, shape[0], "rows"), indices("column", column, shape[1], "columns")
         if len(row) != len(column):
             raise ValueError(f"`column`: has {len(column)} numbers, but row has {len(row)}; give one pair an entry")
-        return cls(Entries(row, column, (int(shape[0]), int(shape[1]))), y, scale)
+        return cls(Entries(jnp.asarray(row), jnp.asarray(column), (int(shape[0]), int(shape[1]))), y, scale)
 
     def __call__(self, W: Matrix) -> Scalar:
         """Loss of the end-to-end matrix W (d_y, d_x)."""

@@ -40,9 +40,9 @@ class Settings:
 
 SETTINGS = Settings()
 QUICK = Settings(size=20, sensors=300, depths=(1, 3), horizons=(6.0, 12.0))
-APART, TOGETHER = 0.2, 0.4  # share of the next mode when one has reached half of its end
+APART, TOGETHER = 0.2, 0.3  # share of the next mode when one has reached half of its end
 RECOVERED = 0.01  # |W - W*|^2 / |W*|^2
-GOLDEN: dict[str, float] = {}
+GOLDEN: dict[str, float] = {"depth 4: theory of mode 2 at half": 0.013111727766939451}
 
 
 def run(settings: Settings = SETTINGS) -> xr.Dataset:
@@ -113,7 +113,7 @@ def figure(data: xr.Dataset) -> Figure:
         ax.set(xlim=(0, times[-1]), ylim=(-0.03, 1.05))
         ax.set_xlabel("time", fontsize=style.TEXT)
     axes[0].set_ylabel(r"mode strength, $u_a^T W v_a / s_a$", fontsize=style.TEXT)
-    axes[0].legend(frameon=False, fontsize=style.TEXT, loc="upper left", bbox_to_anchor=(0.0, 0.97))
+    axes[0].legend(frameon=False, fontsize=style.TEXT, loc="center right", bbox_to_anchor=(1.0, 0.66))
     heading = f"{data.attrs['sensors']} sensors of a {data.attrs['size']} x {data.attrs['size']} matrix of rank 4"
     figure.suptitle(f"{heading}; thin dots: exact, infinitely many sensors", fontsize=style.TEXT + 1, x=0.01, ha="left")
     return figure

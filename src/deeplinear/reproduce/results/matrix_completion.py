@@ -42,6 +42,7 @@ class Settings:
 SETTINGS = Settings()
 QUICK = Settings(size=30, rank=2, norm=30.0, seen=(360,), depths=(1, 3))
 CONVEX = "nuclear norm"
+FLOOR = 1e-8  # of the figure; exact recovery lies below
 RECOVERED = 0.1  # error of depth 3 and more
 BETTER = 0.5  # error of depth 2 against that of depth 1
 GOLDEN: dict[str, float] = {}
@@ -106,45 +107,46 @@ def _effective_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def figure(data: xr.Dataset) -> Figure:
-    """Error and effective rank by method, and the leading singular values at the fewest seen entries."""
+    """Error and effective rank of every solution, and the leading singular values where fewest entries are seen."""
     figure = Figure(figsize=(9.6, 3.3), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
     _by_method(style.canvas(left, "Error on unseen entries"), data, "error")
-    left.set_yscale("log")
+    left.set(yscale="log", ylim=(FLOOR / 2, 3))
     _by_method(style.canvas(middle, "Effective rank"), data, "effective_rank")
     middle.axhline(data.attrs["rank"], color=style.GREY, linewidth=0.8, zorder=1)
-    middle.text(0.02, data.attrs["rank"], "rank of W*", fontsize=style.TEXT, va="bottom", transform=_across(middle))
-    middle.set_yscale("log")
-    left.legend(frameon=False, fontsize=style.TEXT)
+    across = middle.get_yaxis_transform()  # shares of the axes' width, values upwards
+    middle.text(0.98, 1.02 * data.attrs["rank"], "rank of W*", fontsize=style.TEXT, ha="right", transform=across)
+    middle.set(yscale="log", ylim=(0.9 * data.attrs["rank"], data.attrs["size"]))
+    middle.yaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    middle.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if x / 10 ** np.floor(np.log10(x)) in (2, 5) else "")
+    left.legend(frameon=False, fontsize=style.TEXT, loc="lower left")
     few = data.isel(seen=0)
     style.canvas(right, f"Singular values, {int(few['seen'])} entries seen")
     shown = slice(0, 3 * data.attrs["rank"])
     for k, method in enumerate(data["solution"].values):
         values = few["singular_value"].sel(solution=method).values[shown]
         right.plot(data["index"].values[shown], values, **style.line(k), label=method, marker="o", markersize=2.5)
-    right.plot(data["index"].values[shown], few["target_value"].values[shown], **style.dots(), label="W*")
+    right.plot(data["index"].values[shown], few["target_value"].values[shown], "o", color=style.ink(), zorder=8,
+               markerfacecolor="none", markersize=7, label="W*")  # fmt: skip
     right.set_xlabel("index", fontsize=style.TEXT)
     right.legend(frameon=False, fontsize=style.TEXT)
     return figure
 
 
-def _across(ax: Axes):
-    """Coordinates that are shares of the axes' width, and values upwards."""
-    return ax.get_yaxis_transform()
-
-
 def _by_method(ax: Axes, data: xr.Dataset, name: str) -> None:
     methods = [str(method) for method in data["solution"].values]
     for k, seen in enumerate(data["seen"].values):
-        values = data[name].sel(seen=seen).values
-        ax.plot(range(len(methods)), values, **style.line(k), marker="o", markersize=4, label=f"{seen} entries seen")
+        values = np.maximum(data[name].sel(seen=seen).values, FLOOR)
+        ax.plot(range(len(methods) - 1), values[:-1], **style.line(k), marker="o", markersize=4, label=f"{seen} seen")
+        mark = "v" if values[-1] == FLOOR else "D"  # below the axes, or where it stands
+        ax.plot(len(methods) - 1, values[-1], mark, color=style.colour(k), markersize=5, zorder=6)
     ax.set_xticks(range(len(methods)), [method.replace(" ", "\n") for method in methods])
     ax.set_xlim(-0.3, len(methods) - 0.7)
 
 
 def measured(data: xr.Dataset) -> dict[str, float]:
     """Numbers that identify the result."""
-    return {"variance of seen entries": float(np.sum(data["target_value"].values ** 2)) / data.sizes["index"] ** 2}
+    return {"nuclear norm of W*": float(data["target_value"].sum())}
 
 
 def check(data: xr.Dataset) -> list[Checked]:
