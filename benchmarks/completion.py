@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import machine
 
@@ -29,9 +29,9 @@ RTOL = 1e-2
 class Problem(NamedTuple):
     """What both are given."""
 
-    target: object
-    row: object
-    column: object
+    target: Any
+    row: Any
+    column: Any
     start: list
 
 
