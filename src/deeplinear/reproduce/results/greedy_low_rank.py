@@ -130,7 +130,7 @@ def measured(data: xr.Dataset) -> dict[str, float]:
 def check(data: xr.Dataset) -> list[Checked]:
     """One by one and recovered from depth 2 on; all at once and not recovered at depth 1."""
     checks = []
-    for depth in data["depth"].values:
+    for depth in map(int, data["depth"].values):
         shares, error = overlap(data, depth), float(data["error"].sel(depth=depth))
         if depth == 1:
             checks += [
