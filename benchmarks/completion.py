@@ -118,7 +118,10 @@ def ours(problem: Problem) -> Result:
     W = np.asarray(trajectory.end_to_end[-1])
     seconds = time.process_time() - began
     return Result(
-        seconds, float(objective(W)), float(np.mean((W - problem.target) ** 2)), trajectory.statistics.evaluations
+        seconds,
+        float(objective(jnp.asarray(W))),
+        float(np.mean((W - problem.target) ** 2)),
+        trajectory.statistics.evaluations,
     )
 
 

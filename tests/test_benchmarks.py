@@ -128,7 +128,7 @@ def test_completion_reaches_its_goal_by_both(suite, monkeypatch):
     completion = suite("completion")
     for name, value in {"SIZE": 20, "RANK": 1, "SEEN": 200, "DEPTH": 2, "GOAL": 1e-4}.items():
         monkeypatch.setattr(completion, name, value)
-    problem = completion.build(0.05)
+    problem = completion.build(0.005)
     assert np.mean(problem.target**2) == pytest.approx(1)
     flow = completion.ours(problem)
     assert flow.training_error <= 1e-4 and flow.test_error < 1e-2 and flow.evaluations > 0
