@@ -28,8 +28,9 @@ FLOORS = {
         "reduction",
         "obstructions",
         "sequences",
+        "running",
     },
-    4: {"flows", "exact", "diagnostics", "landscape"},
+    4: {"flows", "descent", "exact", "diagnostics", "landscape"},
     5: {"predict", "measuring"},
     6: {"learning"},
     7: {"reproduce"},
@@ -40,7 +41,7 @@ MIXED_FLOOR = 3  # where one file may stand on another
 WITHOUT_JAX = {"plots", "records", "experiment"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 GROUPS = ("conventions", "curvature", "data", "init", "records", "tasks")  # modules that are a public name themselves
-ROOMS = ("diagnostics", "exact", "flows", "plots")
+ROOMS = ("descent", "diagnostics", "exact", "flows", "plots")
 
 
 @cache
