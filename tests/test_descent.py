@@ -1,7 +1,6 @@
 """Gradient descent against loops in numpy, closed forms, exact identities and the flow."""
 
 import _thread
-import threading
 from itertools import pairwise
 
 import jax
@@ -15,8 +14,8 @@ from scipy.integrate import solve_ivp
 
 import deeplinear as dl
 from deeplinear import Network, SquaredError, gradient_descent, gradient_flow, init
-from deeplinear.descent import stepping
-from deeplinear.descent.noise import NoisyLabels
+from deeplinear.descent import drive, stepping
+from deeplinear.descent.noise import NoisyLabels, SampledError
 from deeplinear.exact import balance_drift, descent_mode_factors, descent_regression, escape_steps, stability_limit
 from deeplinear.running import compiling
 
@@ -307,8 +306,6 @@ def test_label_noise_from_moments_has_the_law_of_noisy_labels():
     """Covariance of the gradient over many draws against c^2 sigma^2 Sigma_xx / n; equal in law to noise on labels."""
     keys = jax.random.split(jax.random.key(0), 20_000)
     whole = jax.vmap(lambda key: NoisyLabels.drawn(SAMPLED, key, 0.5, 23).noise)(keys)
-    from deeplinear.descent.noise import SampledError
-
     kept = SampledError(jnp.asarray(X), jnp.asarray(Y), SAMPLED.factor)
     W = START.end_to_end
     labels = jax.vmap(lambda key: kept.gradient(W) - kept.with_noise(key, 0.5).gradient(W))(keys)
@@ -363,8 +360,6 @@ def test_a_wide_network_descends_in_its_smaller_problem():
 
 
 def test_segments_change_nothing(monkeypatch):
-    from deeplinear.descent import drive
-
     whole = gradient_descent(CORRELATED, START, ETA, 500, save_every=3)
     monkeypatch.setattr(drive, "BUFFER", 4)
     monkeypatch.setattr(drive, "next_budget", lambda *_: 5)
@@ -377,9 +372,10 @@ def test_segments_change_nothing(monkeypatch):
 
 
 def test_ctrl_c_returns_what_there_is():
-    threading.Timer(1.5, _thread.interrupt_main).start()
-    trajectory = gradient_descent(WHITE, START, 1e-9, 10**12, save_every=10**6)
+    after_the_first_report = lambda report: _thread.interrupt_main()
+    trajectory = gradient_descent(WHITE, START, 1e-9, 10**12, save_every=10**6, progress=after_the_first_report)
     assert trajectory.ending.kind == "interrupted" and 0 < trajectory.statistics.steps < 10**12
+    assert len(trajectory) == trajectory.statistics.steps // 10**6 + 2
     assert float(trajectory.ts[-1]) == pytest.approx(1e-9 * trajectory.statistics.steps, rel=1e-13)
 
 

@@ -48,7 +48,7 @@ def check_outputs(steps: int, save_every: int | None, save_at: Any) -> np.ndarra
     every = max(1, -(-steps // KEPT)) if save_every is None else save_every
     if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1:
         raise ValueError(f"`save_every`: got {save_every}; give a whole number of at least 1")
-    return np.unique(np.append(np.arange(0, steps, every), steps))
+    return np.append(np.arange(0, steps, every), steps)
 
 
 def _check_given(save_at: Any, steps: int, save_every: int | None) -> np.ndarray:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._linalg import product
-from .._types import Matrix
+from .._types import Matrix, Scalar
 
 
 class SampledError(eqx.Module):
@@ -28,11 +28,15 @@ class SampledError(eqx.Module):
         """The loss of these samples, on the same scale: its mean over all batches is the whole loss."""
         return SampledError(self.X[rows], self.Y[rows], self.factor)
 
+    def __call__(self, W: Matrix) -> Scalar:
+        """Loss of the end-to-end matrix W (d_y, d_x)."""
+        return self.factor / (2 * self.count) * jnp.sum((product(self.X, W.T) - self.Y) ** 2)
+
     def gradient(self, W: Matrix) -> Matrix:
         r"""$\frac{c}{n} (W X^T - Y^T) X$."""
         return self.factor / self.count * product(product(W, self.X.T) - self.Y.T, self.X)
 
-    def with_noise(self, key: PRNGKeyArray, size: Array) -> "SampledError":
+    def with_noise(self, key: PRNGKeyArray, size: Any) -> "SampledError":
         """The same with independent N(0, size^2) added to every label."""
         return SampledError(self.X, self.Y + size * jax.random.normal(key, self.Y.shape), self.factor)
 
@@ -47,6 +51,10 @@ class NoisyLabels(eqx.Module):
     objective: Any
     noise: Matrix
     """What is taken from the gradient."""
+
+    def __call__(self, W: Matrix) -> Scalar:
+        """Loss of the end-to-end matrix W (d_y, d_x), up to a constant."""
+        return self.objective(W) - jnp.sum(self.noise * W)
 
     @classmethod
     def drawn(cls, objective: Any, key: PRNGKeyArray, size: Any, count: int) -> "NoisyLabels":

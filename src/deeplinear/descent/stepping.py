@@ -51,7 +51,8 @@ class Rule:
             return slope, memory
         if self.optimizer is None:
             return transformation.update(slope, memory)
-        return transformation.update(jax.tree.map(jnp.negative, slope), memory, network)
+        with jax.numpy_dtype_promotion("standard"):  # optax multiplies by integers, whatever the user has set
+            return transformation.update(jax.tree.map(jnp.negative, slope), memory, network)
 
     def _transformation(self) -> Any:
         if self.optimizer is not None or not self.momentum:
