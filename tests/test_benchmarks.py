@@ -122,3 +122,15 @@ def test_reduction_of_the_wide_problem_is_exact(suite):
     part = small_field.layers(small_field(0.0, small_field.flat(small.starts[0])))
     np.testing.assert_allclose(whole[0], part[0] @ basis.T, atol=1e-14)
     np.testing.assert_allclose(whole[2], part[2], atol=1e-14)
+
+
+def test_the_descents_take_the_same_steps_and_are_timed(suite, monkeypatch):
+    descent, problem = suite("descent"), suite("problems").build("P2")
+    monkeypatch.setattr(descent, "SECONDS", 1e-3)
+    rows = {row["contender"]: row for row in descent.measured(problem, 1)}
+    assert {"deeplinear", "jax-optax", "numpy"} <= set(rows) and rows["deeplinear"]["ratio"] == 1
+    assert all(row["microseconds"] > 0 and row["difference"] < 1e-12 for row in rows.values())
+    run = lambda count: problem.sigma + 1e-6 * count
+    monkeypatch.setattr(descent, "CONTENDERS", descent.CONTENDERS | {"wrong": lambda problem: run})
+    with pytest.raises(ArithmeticError, match="wrong took other steps"):
+        descent.measured(problem, 1)

@@ -79,8 +79,8 @@ def gradient_descent(
 
     >>> import deeplinear as dl
     >>> objective, start = dl.SquaredError.from_moments([[1.0]]), dl.Network([[[0.5]], [[0.5]]])
-    >>> trajectory = gradient_descent(objective, start, 0.1, 500, save_every=100)
-    >>> trajectory.ts.round(9).tolist(), trajectory.ending.kind
+    >>> trajectory = gradient_descent(objective, start, 0.125, 400, save_every=80)
+    >>> trajectory.ts.tolist(), trajectory.ending.kind
     ([0.0, 10.0, 20.0, 30.0, 40.0, 50.0], 'global minimum')
     >>> gradient_descent(objective, start, 5.0, 500).ending.kind
     'diverged'

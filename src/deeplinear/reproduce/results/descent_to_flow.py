@@ -81,7 +81,7 @@ def deviation(settings: Settings, widths: tuple[int, ...], seed: int) -> list[fl
     exact, found = two_layer(objective, network), []
     for rate in settings.rates:
         counts = np.unique(np.round(np.linspace(0, settings.horizon, settings.times + 1) / rate).astype(int))
-        descended = gradient_descent(objective, network, rate, counts[-1], save_at=counts, reduce=False)
+        descended = gradient_descent(objective, network, rate, int(counts[-1]), save_at=counts, reduce=False)
         gap = np.asarray(descended.end_to_end) - np.asarray(exact(counts * rate).end_to_end)
         found.append(float(np.linalg.norm(gap, axis=(1, 2)).max() / np.linalg.norm(S)))
     return found
