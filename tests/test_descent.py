@@ -421,6 +421,26 @@ def test_bad_settings_are_refused_in_one_line(arguments, message):
     assert str(refusal.value).startswith(message) and "\n" not in str(refusal.value)
 
 
-def test_traced_calls_are_refused():
-    with pytest.raises(ValueError, match="are traced by JAX"):
-        jax.jit(lambda eta: gradient_descent(WHITE, START, eta, 3).end_to_end)(0.1)
+def test_descent_as_jax_code():
+    """Compiled, batched and differentiated: equal to runs from the host and to finite differences."""
+    host = gradient_descent(CORRELATED, START, ETA, 30, save_every=7)
+    traced = jax.jit(lambda eta, net: gradient_descent(CORRELATED, net, eta, 30, save_every=7))(ETA, START)
+    assert traced.ending is None
+    np.testing.assert_allclose(traced.ts, host.ts, rtol=1e-14)
+    np.testing.assert_allclose(traced.end_to_end, host.end_to_end, rtol=0, atol=1e-14)
+    last = lambda eta: CORRELATED(gradient_descent(CORRELATED, START, eta, 30, momentum=0.5).end_to_end[-1])
+    rates = jnp.array([0.01, 0.02, 0.03])
+    losses, derivatives = jax.jit(jax.vmap(jax.value_and_grad(last)))(rates)
+    np.testing.assert_allclose(losses, [float(last(float(eta))) for eta in rates], rtol=1e-12)
+    h = 3e-5
+    change = lambda eta, h: float(last(eta + h)) - float(last(eta - h))
+    differences = [(8 * change(float(eta), h) - change(float(eta), 2 * h)) / (12 * h) for eta in rates]
+    np.testing.assert_allclose(derivatives, differences, rtol=1e-9)
+
+
+def test_many_keys_at_once():
+    run = lambda key: gradient_descent(SAMPLED, START, ETA, 12, samples=(X, Y), batch_size=5, key=key, label_noise=0.1)
+    keys = jax.random.split(jax.random.key(3), 3)
+    batch = jax.vmap(lambda key: run(key).end_to_end)(keys)
+    for key, matrices in zip(keys, batch, strict=True):
+        np.testing.assert_allclose(matrices, run(key).end_to_end, rtol=0, atol=1e-13)

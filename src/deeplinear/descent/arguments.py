@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..data import Moments, check_samples
 from ..init.arguments import check_key
@@ -23,6 +24,8 @@ def check_rate(learning_rate: Any) -> Callable | None:
         if getattr(shape, "shape", None) != ():
             raise ValueError(f"`learning_rate`: the schedule gives {shape}; give a function of the step to one number")
         return learning_rate
+    if isinstance(learning_rate, Tracer):
+        return None
     number = np.asarray(np.nan if learning_rate is None else learning_rate)
     if number.shape != () or number.dtype.kind not in "iuf" or not (np.isfinite(number) and number > 0):
         raise ValueError(f"`learning_rate`: got {learning_rate}; give a finite number above 0, or a schedule")
@@ -98,10 +101,13 @@ def _check_samples(objective: Any, samples: Any) -> Any:
         raise ValueError("`samples`: give a pair (X, Y), samples in rows")
     X, Y = check_samples(*samples)
     X, Y = np.asarray(X, dtype=float), np.asarray(Y, dtype=float).reshape(len(X), -1)
+    kept = SampledError(jnp.asarray(X), jnp.asarray(Y), objective.factor)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(objective)):
+        return kept
     moments = Moments.of(X, Y)
     x, y = (float(np.sqrt(np.mean(np.sum(array**2, axis=1)))) for array in (X, Y))
     for name, M, size in (("sigma_xx", moments.sigma_xx, x * x), ("sigma_yx", moments.sigma_yx, x * y)):
         expected = np.asarray(getattr(objective, name))
         if M.shape != expected.shape or np.linalg.norm(M - expected) > SAME * size:
             raise ValueError(f"`samples`: have another {name} than the objective; give those that it was made of")
-    return SampledError(jnp.asarray(X), jnp.asarray(Y), objective.factor)
+    return kept

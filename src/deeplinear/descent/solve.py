@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from .._types import Key
@@ -23,7 +24,7 @@ from ..trajectory import Statistics, Trajectory
 from .arguments import check_draws, check_momentum, check_outputs, check_rate
 from .drive import Descent
 from .endings import judge
-from .stepping import Problem, Rule
+from .stepping import Problem, Rule, as_jax_code
 
 
 def gradient_descent(
@@ -75,7 +76,9 @@ def gradient_descent(
     is "steps", or "global minimum" (excess loss below 1e-6 of the start's), "saddle" or "critical point".
 
     The path is that of the flow up to $O(\eta)$, and that of the flow of $L + \frac{\eta}{4} \|\nabla L\|^2$ up to
-    $O(\eta^2)$. Raises `ValueError` for bad settings, batches larger than the data, and inside `jax.jit` and the like.
+    $O(\eta^2)$. Inside `jax.jit`, `jax.vmap` and `jax.grad` the descent is JAX code, differentiable in the start, the
+    objective and the learning rate, and batched over these and `key`; the trajectory has no ending and no statistics,
+    and what diverges stays at its last network. Raises `ValueError` for bad settings and batches larger than the data.
 
     >>> import deeplinear as dl
     >>> objective, start = dl.SquaredError.from_moments([[1.0]]), dl.Network([[[0.5]], [[0.5]]])
@@ -89,15 +92,15 @@ def gradient_descent(
     """
     started = time.perf_counter()
     network = jax.tree.map(lambda W: W.astype(float), as_network(network))
-    if is_traced((objective, network, learning_rate)):
-        raise ValueError(
-            "`objective`, `network`: are traced by JAX; descend outside `jax.jit`, `jax.vmap` and `jax.grad`"
-        )
+    traced = is_traced(objective, network, learning_rate, key)
     check_widths(objective, network)
     at = check_outputs(steps, save_every, save_at)
     rule, rate = _rule(learning_rate, optimizer, momentum, nesterov)
     draws = check_draws(objective, samples, batch_size, label_noise, key)
     problem = Problem(objective, check_mask(mask, network), check_decay(weight_decay), rate, draws)
+    if traced:
+        ts, networks = as_jax_code(rule, problem, network, at)
+        return Trajectory(ts, networks, objective=objective)
     reduction = None
     whole = problem.mask is None and problem.weight_decay is None and draws is None and optimizer is None
     if reduce and whole and isinstance(objective, SquaredError) and not is_small(network):
@@ -131,7 +134,8 @@ def _rule(learning_rate: Any, optimizer: Any, momentum: float, nesterov: bool) -
     rate = jnp.ones(()) if schedule else jnp.asarray(learning_rate, dtype=float)
     if optimizer is None:
         return Rule(schedule, float(momentum), bool(nesterov)), rate
-    made = _made(optimizer, learning_rate if schedule else float(np.asarray(learning_rate)))
+    known: Any = learning_rate if schedule or isinstance(learning_rate, Tracer) else float(np.asarray(learning_rate))
+    made = _made.__wrapped__(optimizer, known) if isinstance(known, Tracer) else _made(optimizer, known)
     return Rule(schedule, optimizer=made), rate
 
 

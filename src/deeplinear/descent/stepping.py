@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from ..network import Network
@@ -119,7 +121,7 @@ def step(rule: Rule, problem: Problem, at: Position) -> Position:
         rate = jnp.ones_like(rate)
     network = jax.tree.map(lambda W, D: W + rate * D, at.network, direction)
     size = sum(jnp.sum(jnp.abs(W)) for W in network.weights)
-    alive = size <= LARGEST ** (1 / network.depth)  # false for NaN
+    alive = at.alive & (size <= LARGEST ** (1 / network.depth))  # false for NaN
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, old)
     return Position(keep(at.k + 1, at.k), keep(t, at.t), keep(network, at.network), memory, order, alive)
 
@@ -154,6 +156,22 @@ def _advance(rule: Rule, problem: Problem, at: Position, targets: Array, budget:
         return at, count + (at.k == targets[count]).astype(int), times, networks
 
     return jax.lax.while_loop(unfinished, to_next_output, (at, count, times, networks))
+
+
+def as_jax_code(rule: Rule, problem: Problem, network: Network, outputs: np.ndarray) -> tuple[Array, Network]:
+    """Times and networks after these numbers of steps, in one piece that JAX can differentiate."""
+    gaps = np.diff(outputs, prepend=0)
+    at, parts = begin(rule, problem, network), []
+    one_step = lambda _, at: step(rule, problem, at)
+    for gap, several in groupby(gaps.tolist()):
+
+        def to_output(at: Position, _: None, gap: int = gap) -> tuple[Position, tuple[Array, Network]]:
+            at = jax.lax.fori_loop(0, gap, one_step, at)
+            return at, (at.t, at.network)
+
+        at, found = jax.lax.scan(to_output, at, None, length=len(list(several)))
+        parts.append(found)
+    return jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *parts)
 
 
 _plain = jitted(_advance)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,7 +137,7 @@ def gradient_flow(
     """
     started = time.perf_counter()
     network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
-    traced = _is_traced(problem, network, ts)
+    traced = is_traced(problem.objective, network, problem, ts)
     rtol, least = _check_tolerances(rtol, atol, tolerance, network)
     times = None if ts is None else _check_times(ts)
     _check_limits(max_time, max_steps, keep, threads)
@@ -264,16 +263,6 @@ def _shared_times(times: Any, room: Any) -> np.ndarray:
 
 def _method(solver: str, rtol: float) -> stepping.Method:
     return SOLVERS["dopri8" if solver == "auto" and rtol < TIGHT else solver]
-
-
-def _is_traced(problem: stepping.Problem, network: Network, ts: Any) -> bool:
-    """Whether JAX is tracing this call: no number can be looked at, and the whole flow has to be JAX code."""
-    if is_traced((problem, network, ts)):
-        return True
-    # a plain function may have closed over a tracer; its value shows it
-    if isinstance(problem.objective, eqx.Module) or network.weights[0].ndim > 2:
-        return False
-    return isinstance(problem.objective(network.end_to_end), Tracer)
 
 
 def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, solver: Any):
