@@ -16,7 +16,7 @@ from ..running.compiling import as_suits, in_one_kernel, jitted
 from ..running.fields import velocity
 from .noise import Draws
 
-LARGEST = 1e150  # size of the end-to-end matrix beyond which the loss leaves float64
+LARGEST = 1e75  # size of the end-to-end matrix beyond which squares of gradients leave float64
 
 
 @dataclass(frozen=True)
