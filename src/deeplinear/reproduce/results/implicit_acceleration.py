@@ -42,12 +42,12 @@ class Settings:
 
 SETTINGS = QUICK = Settings()
 GOLDEN: dict[str, float] = {
-    "steps, l2, depth 1": 25,
-    "steps, l2, depth 2": 47,
-    "steps, l2, depth 3": 75,
-    "steps, l4, depth 1": 5839,
-    "steps, l4, depth 2": 1831,
-    "steps, l4, depth 3": 1656,
+    "steps, l2, depth 1": 25.0,
+    "steps, l2, depth 2": 47.0,
+    "steps, l2, depth 3": 75.0,
+    "steps, l4, depth 1": 5839.0,
+    "steps, l4, depth 2": 1831.0,
+    "steps, l4, depth 3": 1656.0,
     "gap of depth 2 at the smallest rate": 0.0007307487967,
 }
 
