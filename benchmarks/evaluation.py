@@ -95,8 +95,8 @@ def ours(problem) -> Callable[[int], None]:
 
     import deeplinear as dl
     from deeplinear._linalg import fused_products
-    from deeplinear.flows import compiled
-    from deeplinear.flows.fields import velocity
+    from deeplinear.running import compiling
+    from deeplinear.running.fields import velocity
 
     objective, start = dl.SquaredError.from_moments(problem.sigma), dl.Network(problem.starts[0])
 
@@ -112,7 +112,7 @@ def ours(problem) -> Callable[[int], None]:
         with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
             return jax.jit(kernel, inline=False)(count, network)
 
-    run = jax.jit(tagged if compiled.is_small(start) else loop, **compiled.OPTIONS)
+    run = jax.jit(tagged if compiling.is_small(start) else loop, **compiling.OPTIONS)
     return lambda count: jax.block_until_ready(run(jnp.asarray(count), start))
 
 

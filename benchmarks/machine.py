@@ -13,6 +13,7 @@ PACKAGES = (
     "jaxlib",
     "equinox",
     "diffrax",
+    "optax",
     "scikit-sundae",
     "torch",
     "torchdiffeq",

@@ -32,8 +32,9 @@ FLOORS = {
         "reduction",
         "obstructions",
         "sequences",
+        "running",
     },
-    4: {"flows", "exact", "diagnostics", "landscape"},
+    4: {"flows", "descent", "exact", "diagnostics", "landscape"},
     5: {"predict", "measuring", "theory"},
     6: {"learning"},
     7: {"reproduce"},
@@ -54,7 +55,7 @@ GROUPS = (
     "records",
     "tasks",
 )  # modules that are a public name themselves
-ROOMS = ("diagnostics", "exact", "flows", "landscape", "plots", "theory")
+ROOMS = ("descent", "diagnostics", "exact", "flows", "landscape", "plots", "theory")
 
 
 @cache

@@ -138,3 +138,15 @@ def test_completion_reaches_its_goal_by_both(suite, monkeypatch):
         loop.training_error <= 1e-4 and loop.test_error < 1e-2
     )  # it looks every 50 steps, so it may go on for a while
     assert not completion.by_torch(problem, 1e3, 0.0, 20.0).training_error <= 1e-4
+
+
+def test_the_descents_take_the_same_steps_and_are_timed(suite, monkeypatch):
+    descent, problem = suite("descent"), suite("problems").build("P2")
+    monkeypatch.setattr(descent, "SECONDS", 1e-3)
+    rows = {row["contender"]: row for row in descent.measured(problem, 1)}
+    assert {"deeplinear", "jax-optax", "numpy"} <= set(rows) and rows["deeplinear"]["ratio"] == 1
+    assert all(row["microseconds"] > 0 and row["difference"] < 1e-12 for row in rows.values())
+    run = lambda count: problem.sigma + 1e-6 * count
+    monkeypatch.setattr(descent, "CONTENDERS", descent.CONTENDERS | {"wrong": lambda problem: run})
+    with pytest.raises(ArithmeticError, match="wrong took other steps"):
+        descent.measured(problem, 1)

@@ -106,7 +106,8 @@ sys.path.insert(0, {tests!r})
 from problems import WHITE, random_network
 from deeplinear import gradient_flow
 from deeplinear.flows import checkpoint, drive
-checkpoint.SECONDS, checkpoint.SHARE, drive.SEGMENT_SECONDS = 0.0, 0, 0.0
+from deeplinear.running import segments
+checkpoint.SECONDS, checkpoint.SHARE, drive.SEGMENT_SECONDS, segments.SEGMENT_SECONDS = 0.0, 0, 0.0, 0.0
 say = lambda report: print(report.steps, flush=True)
 gradient_flow(WHITE, random_network((4, 14, 3), scale=1e-3), checkpoint={path!r}, progress=say)
 """

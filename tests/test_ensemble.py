@@ -13,6 +13,7 @@ from problems import TIMES, WHITE, WIDTHS, correlated, quartic, random_network
 import deeplinear as dl
 from deeplinear import Network, SquaredError, gradient_flow
 from deeplinear.flows import compiled, ensemble
+from deeplinear.running import compiling
 
 MEMBERS = 7
 
@@ -115,7 +116,7 @@ def test_side_by_side_agrees_to_the_tolerance(monkeypatch):
     networks = starts(5)
     one_by_one = gradient_flow(WHITE, networks, TIMES, rtol=1e-8)
     monkeypatch.setattr(compiled, "one_by_one", lambda: False)
-    monkeypatch.setattr(compiled, "is_small", lambda network: False)
+    monkeypatch.setattr(compiling, "is_small", lambda network: False)
     together = gradient_flow(WHITE, networks, TIMES, rtol=1e-8)
     np.testing.assert_allclose(together.end_to_end, one_by_one.end_to_end, rtol=0, atol=1e-7)
     assert [ending.kind for ending in together.ending] == [ending.kind for ending in one_by_one.ending]

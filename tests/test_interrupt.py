@@ -14,6 +14,7 @@ from problems import WHITE, WIDTHS, random_network
 
 from deeplinear import gradient_flow
 from deeplinear.flows import drive
+from deeplinear.running import segments
 
 LIMIT = 2.0  # seconds from the signal to the trajectory
 CHILD = """
@@ -97,14 +98,14 @@ def test_first_segments_are_short_for_large_networks():
     small, large = (drive.first_budget(random_network(widths)) for widths in (WIDTHS, (784, 1024, 1024, 10)))
     assert small > 1000 and large == 1
     assert drive.first_budget(random_network(WIDTHS), 32) < small
-    assert drive.next_budget(100, 100, 1.0) == 25
-    assert drive.next_budget(100, 3, 1e-4) == 200  # at most twice, whatever it took
-    assert drive.next_budget(10**6, 3, 30.0) == 1
+    assert segments.next_budget(100, 100, 1.0) == 25
+    assert segments.next_budget(100, 3, 1e-4) == 200  # at most twice, whatever it took
+    assert segments.next_budget(10**6, 3, 30.0) == 1
 
 
 def test_what_does_not_end_is_left_to_itself():
     event, block = threading.Event(), threading.Event()
-    with drive.beside(event) as call:
+    with segments.beside(event) as call:
         assert call(lambda: 3) == 3
         with pytest.raises(TimeoutError, match="own"):
             call(lambda: (_ for _ in ()).throw(TimeoutError("own")))

@@ -19,6 +19,7 @@ from deeplinear.flows.dopri8 import Dopri8
 from deeplinear.flows.rosenbrock import Rosenbrock
 from deeplinear.flows.stabilised import Stabilised, table
 from deeplinear.flows.stepping import Problem
+from deeplinear.running import compiling
 
 OBJECTIVE = dl.SquaredError.from_moments([[2.0, 0.3, 0.0], [0.1, 1.0, -0.4]], [[1.5, 0.2, 0], [0.2, 1, 0], [0, 0, 0.5]])
 START = dl.init.gaussian(3, (3, 4, 2), 0.6)
@@ -136,14 +137,14 @@ def test_fused_products_are_products(rows, inner, columns, seed):
 def test_one_kernel_and_the_plain_form_agree(monkeypatch):
     ts = [1.0, 5.0, 40.0]
     small = dl.gradient_flow(OBJECTIVE, START, ts, rtol=1e-8, solver="rock4")
-    assert compiled.is_small(START) and not compiled._refused
-    monkeypatch.setattr(compiled, "_refused", ["as if XLA could not"])
+    assert compiling.is_small(START) and not compiling.refused
+    monkeypatch.setattr(compiling, "refused", ["as if XLA could not"])
     plain = dl.gradient_flow(OBJECTIVE, START, ts, rtol=1e-8, solver="rock4")
     np.testing.assert_allclose(small.end_to_end, plain.end_to_end, rtol=1e-9, atol=1e-11)
 
 
 def test_the_tag_is_still_honoured():
-    """Fails when a release of JAX compiles small networks operation by operation again: see `flows.compiled`."""
+    """Fails when a release of JAX compiles small networks operation by operation again: see `running.compiling`."""
     text = compiled.text_of_one_kernel(Stabilised(), Problem(STIFF_OBJECTIVE, None, None), STIFF)
     entry = text[text.index("ENTRY") :]
     assert "xla_cpu_small_call" in text

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-import deeplinear as dl
 from deeplinear import records, reproduce
 from deeplinear.cli import _exit_code
-from deeplinear.reproduce import descent
 from deeplinear.reproduce.checks import at_least, at_most, golden
 from deeplinear.reproduce.results import hierarchy_representations as hierarchy
 
@@ -82,20 +80,6 @@ def test_checks_by_hand():
     assert at_least("x", 1.0, 1.0).holds and not at_least("x", np.nan, 1.0).holds
     near, far = golden({"a": 1.0 + 1e-9, "b": 2.1}, {"a": 1.0, "b": 2.0})
     assert near.holds and not far.holds and far.value == pytest.approx(0.05)
-
-
-def test_descent_by_hand():
-    # one weight in each of two layers, L = (1 - ab)^2 / 2: a' = a + eta b (1 - ab)
-    objective = dl.SquaredError.from_moments([[1.0]])
-    path = [(0.5, 0.8)]
-    for _ in range(6):
-        a, b = path[-1]
-        path.append((a + 0.1 * b * (1 - a * b), b + 0.1 * a * (1 - a * b)))
-    start = dl.Network([[[0.5]], [[0.8]]])
-    networks = descent.every_step(objective, start, 0.1, 6)
-    np.testing.assert_allclose(np.stack([np.ravel(W) for W in networks.weights], axis=1), path, rtol=1e-14)
-    ends = descent.at_steps(objective, start, 0.1, np.array([0, 2, 6]))
-    np.testing.assert_allclose(np.ravel(ends), [a * b for a, b in (path[0], path[2], path[6])], rtol=1e-14)
 
 
 def test_the_hierarchy_is_the_published_one():

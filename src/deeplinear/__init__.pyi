@@ -5,6 +5,7 @@ from . import blockshift as blockshift
 from . import conventions as conventions
 from . import curvature as curvature
 from . import data as data
+from . import descent as descent
 from . import diagnostics as diagnostics
 from . import exact as exact
 from . import flows as flows
@@ -25,6 +26,7 @@ from .conventions import SUM as SUM
 from .conventions import LossScale as LossScale
 from .data import Modes as Modes
 from .data import Moments as Moments
+from .descent.solve import gradient_descent as gradient_descent
 from .flows.solve import gradient_flow as gradient_flow
 from .learning import learn as learn
 from .measuring import measure as measure

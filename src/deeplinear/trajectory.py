@@ -20,7 +20,7 @@ class Ending:
     """Why a run stopped and where it stands; a run that stops early says so here and does not raise."""
 
     kind: str
-    """"global minimum", "saddle", "critical point", "time", "steps", "interrupted" or "stalled"."""
+    """"global minimum", "saddle", "critical point", "time", "steps", "interrupted", "stalled" or "diverged"."""
     loss: float
     excess: float | None
     """Loss above the smallest loss that these widths can reach; None where that is not known in closed form."""
@@ -35,6 +35,8 @@ class Ending:
     predicted_loss: float | None = None
     """Loss of the saddle at which the exact flow ends where the start obstructs it (`obstructions.obstruction`); None:
     nothing keeps it from the minimum, or nobody looked (runs with given `ts` that met no saddle)."""
+    stable_rate: float | None = None
+    """Learning rate below which a descent that diverged would have been stable; None for everything else."""
 
 
 @dataclass(frozen=True)

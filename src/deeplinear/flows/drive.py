@@ -1,51 +1,32 @@
 """The host's side of an integration: drives segments, records, reports, answers Ctrl-C."""
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import jax
 import numpy as np
 
 from .._linalg import one_thread
 from ..network import Network
+from ..running.compiling import is_small, jitted
+from ..running.landmarks import Landmarks, on_host, survey
+from ..running.progress import Report, report_of
+from ..running.segments import SEGMENT_SECONDS, beside, evaluation_seconds, next_budget, where_it_is
 from . import compiled, stepping
-from .landmarks import Landmarks, on_host, standing, survey
 from .recorder import Recorder
 
-SEGMENT_SECONDS = 0.25  # how long the host lets a segment run before it looks and reports
 MOST_STEPS = 4096  # of a first segment, before the speed is known
-EVALUATIONS, RATE, START = 40, 1e9, 1e-6  # the guess of it: evaluations a step, operations a second, seconds a call
-LOOK_SECONDS = 0.05  # between looks for Ctrl-C
-PATIENCE_SECONDS = 0.5  # after Ctrl-C a segment may take this to end; then it is left to itself
+EVALUATIONS = 40  # the guess of it: evaluations a step
 MANY, WIDEST = 400, 16.0  # kept outputs below which chosen ones lie farther apart, and by how much at most
-T = TypeVar("T")
 KINDS = {
     stepping.REACHED: "time",
     stepping.GOAL: "global minimum",
     stepping.STATIONARY: "critical point",
     stepping.STALLED: "stalled",
 }
-
-
-class Report(NamedTuple):
-    """What a progress callback is told after every segment."""
-
-    time: float
-    loss: float
-    excess: float | None
-    modes_learned: tuple[int, ...] | None
-    steps: int
-
-    @property
-    def line(self) -> str:
-        """The report in words."""
-        learned = "" if self.modes_learned is None else f", modes learned: {len(self.modes_learned)}"
-        return f"t = {self.time:.4g}, loss {self.loss:.5g}{learned}, {self.steps} steps"
 
 
 class Run:
@@ -91,9 +72,9 @@ class Run:
             self.recorder.add(0.0, self.progress.network.weights)
         known = self.method, type(self.problem.objective), self.progress.network.widths
         # a kernel that is compiled already is done before anyone could wait for it
-        inline = compiled.is_small(self.progress.network) and known in _compiled
+        inline = is_small(self.progress.network) and known in _compiled
         # one kernel calls no LAPACK; everything else has come to an end here, `begin` was the last
-        threads = nullcontext() if compiled.is_small(self.progress.network) else one_thread()
+        threads = nullcontext() if is_small(self.progress.network) else one_thread()
         with threads, nullcontext(where_it_is) if inline else beside(interrupted) as call:
             while True:
                 kind = self._ending(times, max_steps, interrupted)
@@ -155,10 +136,8 @@ class Run:
         return stepping.Limits(*on_host)
 
     def _report(self) -> Report:
-        stand = standing(self.problem.objective, self.progress.network)
-        excess = None if stand.excess is None else float(stand.excess)
-        learned = self.marks.learned(np.asarray(stand.W))
-        return Report(float(self.progress.t), float(stand.loss), excess, learned, int(self.progress.steps))
+        progress = self.progress
+        return report_of(self.problem.objective, progress.network, progress.t, progress.steps, self.marks)
 
 
 def begin(
@@ -169,86 +148,16 @@ def begin(
     return on_host(surveyed), begun
 
 
-@compiled.jitted
+@jitted
 def _begin(method: stepping.Method, problem: stepping.Problem, network: Network, rtol: Any):
     return survey(problem.objective, network), stepping.begin(method, problem, network, rtol)
-
-
-@contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets; a second Ctrl-C interrupts as usual. Outside the main thread it stays unset."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def handle(number, frame):
-        event.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
-def beside(interrupted: threading.Event) -> Iterator[Callable[[Callable[[], T]], T | None]]:
-    """A caller of functions in a thread of their own, which leaves them to themselves (None) some time after Ctrl-C.
-
-    Compiled code and the compiler cannot be interrupted, and one step of a large network may take minutes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda f: f()
-        return
-    pool = ThreadPoolExecutor(1)
-
-    def call(f: Callable[[], T]) -> T | None:
-        future, left = pool.submit(where_it_was(f)), PATIENCE_SECONDS
-        while left > 0:
-            try:
-                return future.result(timeout=LOOK_SECONDS)
-            except TimeoutError:
-                if future.done():  # the function's own
-                    raise
-                left -= LOOK_SECONDS if interrupted.is_set() else 0
-        return None
-
-    try:
-        yield call
-    finally:
-        pool.shutdown(wait=False)
 
 
 _compiled: set = set()
 """Methods, kinds of objective and widths whose segments have run in this process."""
 
 
-def where_it_is(f: Callable[[], T]) -> T:
-    """f in this thread."""
-    return f()
-
-
-def where_it_was(f: Callable[..., T]) -> Callable[..., T]:
-    """f for another thread, on the device that JAX uses in this one."""
-    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-
-    def g(*arguments: Any) -> T:
-        with jax.default_device(device):
-            return f(*arguments)
-
-    return g
-
-
 def first_budget(network: Network, members: int = 1) -> int:
     """Steps that a first segment of so many networks is likely to take within `SEGMENT_SECONDS`."""
-    size = sum(W.shape[-1] * W.shape[-2] for W in network.weights)
-    evaluation = START + 6 * size * min(network.widths[0], network.widths[-1]) / RATE
-    return int(np.clip(SEGMENT_SECONDS / (members * EVALUATIONS * evaluation), 1, MOST_STEPS))
-
-
-def next_budget(budget: int, steps: int, seconds: float) -> int:
-    """Steps of the next segment, after one that took `seconds` for `steps`; `budget` were allowed."""
-    return max(1, min(2 * budget, int(steps * SEGMENT_SECONDS / max(seconds, 1e-6))))
+    seconds = members * EVALUATIONS * evaluation_seconds(network)
+    return int(np.clip(SEGMENT_SECONDS / seconds, 1, MOST_STEPS))

@@ -9,14 +9,11 @@ from ..curvature import lowest_eigenvalue
 from ..network import Network
 from ..objectives import SquaredError
 from ..obstructions import obstruction
+from ..running.landmarks import AT_REST, Landmarks, Standing
 from ..trajectory import Ending
-from .landmarks import Landmarks, Standing
 from .stepping import Problem
 
-MESSAGES = {
-    "global minimum": "the excess loss fell to the tolerance: {excess:.3g} above the smallest that the widths allow",
-    "saddle": "the gradient is zero to rounding, {excess:.3g} above the smallest loss: a saddle, not a minimum",
-    "critical point": "the gradient is zero to rounding; no closed form says here whether it is a minimum",
+MESSAGES = AT_REST | {
     "time": "stopped at the last time asked for",
     "steps": "the budget of {steps} steps is spent; raise `max_steps`, loosen `rtol`, or give a time limit",
     "interrupted": "interrupted; the trajectory holds everything up to here",

@@ -21,13 +21,15 @@ import numpy as np
 
 from .._linalg import one_thread
 from ..network import Network
+from ..running.compiling import is_small
+from ..running.landmarks import on_host, stand_of, survey
+from ..running.progress import as_reporter
+from ..running.segments import beside, interruptible, next_budget, where_it_was
 from ..trajectory import Ending, Statistics, Trajectory
 from . import compiled, stepping
 from .algebra import size_of
-from .drive import KINDS, beside, first_budget, interruptible, next_budget, where_it_was
+from .drive import KINDS, first_budget
 from .endings import judge
-from .landmarks import on_host, stand_of, survey
-from .progress import as_reporter
 
 PLACES = 32  # members in a portion that run one by one: enough to make the host's share small, few enough to stop soon
 BUFFER_BYTES = 2**26, 2**32  # what the outputs of a portion may take on the device: one by one, side by side
@@ -113,7 +115,7 @@ class Ensemble:
         threads = (threads or os.cpu_count() or 1) if compiled.one_by_one() else 1
         count = max(-(-self.members // self.places), min(threads, self.members))
         portions = [Portion(self, rows) for rows in np.array_split(np.arange(self.members), count)]
-        limit = nullcontext() if compiled.is_small(self.network) else one_thread()
+        limit = nullcontext() if is_small(self.network) else one_thread()
         with limit, interruptible() as interrupted, as_reporter(progress) as report:
             if threads > 1:  # compile once, before threads ask for the same program
                 with beside(interrupted) as call:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,19 +15,21 @@ from ..network import Network
 from ..objectives import SquaredError
 from ..reduction import Reduction
 from ..reduction import reduce as smaller_problem
+from ..running.arguments import as_network, check_decay, check_mask, check_widths, is_traced
+from ..running.compiling import is_small
+from ..running.landmarks import FINEST_TOLERANCE, landmarks, standing
+from ..running.progress import as_reporter
+from ..running.segments import interruptible
 from ..trajectory import Ending, Statistics, Trajectory
 from . import stepping
 from .algebra import layer_norms, layer_sizes, size_of
 from .automatic import Automatic
 from .checkpoint import Checkpoint
-from .compiled import is_small
 from .dopri8 import Dopri8
-from .drive import Run, begin, interruptible
+from .drive import Run, begin
 from .endings import Outcome, explained, judge
 from .ensemble import Ensemble, batch_of, spread
 from .horizon import latest
-from .landmarks import FINEST_TOLERANCE, landmarks, standing
-from .progress import as_reporter
 from .rosenbrock import Rosenbrock
 from .sequence import through_tasks
 from .stabilised import Stabilised
@@ -136,7 +137,7 @@ def gradient_flow(
     """
     started = time.perf_counter()
     network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
-    traced = _is_traced(problem, network, ts)
+    traced = is_traced(problem.objective, network, problem, ts)
     rtol, least = _check_tolerances(rtol, atol, tolerance, network)
     times = None if ts is None else _check_times(ts)
     _check_limits(max_time, max_steps, keep, threads)
@@ -264,40 +265,16 @@ def _method(solver: str, rtol: float) -> stepping.Method:
     return SOLVERS["dopri8" if solver == "auto" and rtol < TIGHT else solver]
 
 
-def _is_traced(problem: stepping.Problem, network: Network, ts: Any) -> bool:
-    """Whether JAX is tracing this call: no number can be looked at, and the whole flow has to be JAX code."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, network, ts))):
-        return True
-    if isinstance(jnp.zeros(()), Tracer):  # inside `jax.jit` even constants become tracers
-        return True
-    # a plain function may have closed over a tracer; its value shows it
-    if isinstance(problem.objective, eqx.Module) or network.weights[0].ndim > 2:
-        return False
-    return isinstance(problem.objective(network.end_to_end), Tracer)
-
-
 def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, solver: Any):
     if isinstance(solver, str) and solver not in SOLVERS:
         raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))} or a diffrax solver")
-    network = network if isinstance(network, Network) else Network(network)
+    network = as_network(network)
     batch = batch_of(objective, network)
     network = jax.tree.map(lambda W: W.astype(float), network)
     if batch is not None:
         network = spread(network, batch)
-    shape = (network.widths[-1], network.widths[0])
-    d_y, d_x = objective.optimum.shape[-2:] if hasattr(objective, "optimum") else getattr(objective, "shape", shape)
-    if (d_y, d_x) != shape:
-        raise ValueError(
-            f"`network`: maps {shape[1]} inputs to {shape[0]} outputs, but the objective has {d_x} and {d_y}"
-        )
-    concrete = not isinstance(weight_decay, Tracer)
-    if concrete and (not np.isfinite(weight_decay) or weight_decay < 0):
-        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
-    if mask is not None:
-        mask = mask if isinstance(mask, Network) else Network(mask)
-        if mask.widths != network.widths or any(m.dtype != bool or m.ndim != 2 for m in mask.weights):
-            raise ValueError(f"`mask`: must be a Network of booleans with widths {network.widths}; True entries learn")
-    decay = None if concrete and not weight_decay else jnp.asarray(weight_decay, dtype=float)
+    check_widths(objective, network)
+    mask, decay = check_mask(mask, network), check_decay(weight_decay)
     return network, stepping.Problem(objective, mask, decay), batch
 
 

@@ -17,8 +17,8 @@ from jaxtyping import Array
 
 from ..network import Network
 from ..objectives import knows_minimum
-from .algebra import layer_norms, norm
-from .fields import velocity
+from ..running.fields import sensitivity, velocity
+from .algebra import norm
 from .projection import imbalances, projected
 
 SHRINK, GROW = 0.1, 5.0  # bounds of the change of a step size
@@ -251,13 +251,7 @@ def _status(
     last_target = jnp.max(jnp.where(jnp.isfinite(limits.targets), limits.targets, -jnp.inf))
     # in this form NaN stalls too: the start or its slope was beyond float64
     status = jnp.where(h >= jnp.maximum(1e-14 * t, SHORTEST), RUNNING, STALLED)
-    still = norm(slope) <= limits.noise * _sensitivity(network)
+    still = norm(slope) <= limits.noise * sensitivity(network)
     status = jnp.where(still & chosen, STATIONARY, status)
     status = jnp.where(problem.excess(network.end_to_end) <= limits.goal, GOAL, status)
     return jnp.where(jnp.isfinite(last_target) & (t >= last_target), REACHED, status)
-
-
-def _sensitivity(network: Network) -> Array:
-    """Sum over layers of the product of the other layers' norms: by how much the field can exceed the gradient in W."""
-    norms = jnp.stack(layer_norms(network))
-    return jnp.sum(jnp.prod(jnp.where(jnp.eye(norms.size, dtype=bool), 1.0, norms[None, :]), axis=1))

@@ -6,16 +6,15 @@ logarithmic axes a line of slope 1. Source: Braun et al. (2022), Fig. 2c and d; 
 
 from dataclasses import asdict, dataclass
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from ...descent import gradient_descent
 from ...exact import two_layer
 from ...network import Network
 from ...objectives import SquaredError
 from ...plots import style
-from .. import descent
 from ..checks import Checked, at_most, golden
 
 
@@ -82,8 +81,8 @@ def deviation(settings: Settings, widths: tuple[int, ...], seed: int) -> list[fl
     exact, found = two_layer(objective, network), []
     for rate in settings.rates:
         counts = np.unique(np.round(np.linspace(0, settings.horizon, settings.times + 1) / rate).astype(int))
-        descended = descent.at_steps(objective, network, rate, jnp.asarray(counts))
-        gap = np.asarray(descended) - np.asarray(exact(counts * rate).end_to_end)
+        descended = gradient_descent(objective, network, rate, int(counts[-1]), save_at=counts, reduce=False)
+        gap = np.asarray(descended.end_to_end) - np.asarray(exact(counts * rate).end_to_end)
         found.append(float(np.linalg.norm(gap, axis=(1, 2)).max() / np.linalg.norm(S)))
     return found
 

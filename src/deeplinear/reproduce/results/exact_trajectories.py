@@ -6,15 +6,15 @@ Source: Braun et al. (2022), Fig. 2a and b; task and start are our own draws.
 
 from dataclasses import asdict, dataclass
 
-import jax
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from ... import init
+from ...descent import gradient_descent
 from ...exact import two_layer
 from ...flows import gradient_flow
-from .. import descent, overlay
+from .. import overlay
 from ..checks import Checked, at_most, golden
 
 
@@ -52,7 +52,7 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
     steps = np.unique(np.concatenate([[0], np.geomspace(1, settings.steps, settings.points).astype(int)]))
     ts = steps * settings.rate
     exact = overlay.exact_readings(two_layer(objective, start)(ts), X, Y)
-    descended = jax.tree.map(lambda W: W[steps], descent.every_step(objective, start, settings.rate, settings.steps))
+    descended = gradient_descent(objective, start, settings.rate, settings.steps, save_at=steps).networks
     flow = gradient_flow(objective, start, ts, rtol=settings.rtol)
     cases = {
         kind: (ts, overlay.simulated_readings(networks, objective, X, Y), exact)

@@ -53,6 +53,12 @@ def _along(weights: tuple[Array, ...], residual: Array) -> list[Array]:
     return (_from_outputs if residual.shape[0] <= residual.shape[1] else _from_inputs)(weights, residual)
 
 
+def sensitivity(network: Network) -> Array:
+    """Sum over layers of the product of the other layers' norms: by how much the field can exceed the gradient in W."""
+    norms = jnp.stack([jnp.sqrt(jnp.sum(W**2)) for W in network.weights])
+    return jnp.sum(jnp.prod(jnp.where(jnp.eye(norms.size, dtype=bool), 1.0, norms[None, :]), axis=1))
+
+
 def _from_outputs(weights: tuple[Array, ...], residual: Array) -> list[Array]:
     """dW_j = S_j^T R_j with S_j = W_h .. W_{j+1} (d_y, d_j) and R_j = residual W_1^T .. W_{j-1}^T (d_y, d_{j-1})."""
     rights = [residual]

@@ -10,9 +10,16 @@ from jaxtyping import Array
 
 from ..network import Network
 from ..objectives import SquaredError, gradient_of, knows_minimum
-from .compiled import jitted
+from .compiling import jitted
 
 FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to the zero map's
+
+AT_REST = {
+    "global minimum": "the excess loss fell to the tolerance: {excess:.3g} above the smallest that the widths allow",
+    "saddle": "the gradient is zero to rounding, {excess:.3g} above the smallest loss: a saddle, not a minimum",
+    "critical point": "the gradient is zero to rounding; no closed form says here whether it is a minimum",
+}
+"""What an ending says of a run that came to rest."""
 
 
 class Landmarks(NamedTuple):
