@@ -9,7 +9,7 @@ from problems import random_network
 import deeplinear as dl
 from deeplinear import gradient_flow
 from deeplinear.flows import velocity
-from deeplinear.flows.landmarks import landmarks
+from deeplinear.running.landmarks import landmarks
 
 SIZE, RANK, SEEN = 30, 2, 360  # 40 % of the entries
 
