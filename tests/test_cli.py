@@ -167,7 +167,15 @@ def run_python(code: str, **options):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["learn", "--help"], ["reproduce", "--help"], ["reproduce", "list"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["learn", "--help"],
+        ["atlas", "--help"],
+        ["reproduce", "--help"],
+        ["reproduce", "list"],
+        ["--version"],
+    ],
 )
 def test_help_comes_without_jax(arguments):
     code = (

@@ -60,7 +60,7 @@ def test_settings_are_frozen_and_results_documented(name):
     result = reproduce.load(name)
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.SETTINGS.seed = 5
-    assert result.GOLDEN and "et al." in result.__doc__ and reproduce.title(name) == result.__doc__.splitlines()[0]
+    assert result.GOLDEN and "Source:" in result.__doc__ and reproduce.title(name) == result.__doc__.splitlines()[0]
 
 
 @pytest.mark.parametrize("name", ["lambda_balanced_dynamics", "single_neuron", "continual_learning"])

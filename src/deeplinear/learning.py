@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from . import init
+from . import init, landscape
 from .conventions import HALF_MEAN, LOSS_SCALES, LossScale
 from .data import Moments
 from .experiment import Experiment
@@ -17,6 +17,9 @@ from .network import Network
 from .objectives import SquaredError
 from .predict import Prediction, evaluated, learning_times
 from .tasks import Task
+
+ATLAS = 512
+"""Inputs and outputs up to which a run lists the critical points around its path, which takes two factorisations."""
 
 
 def learn(
@@ -75,17 +78,17 @@ def learn(
     return run(experiment, moments, progress)
 
 
-def run(experiment: Experiment, moments: Moments, progress: bool | Callable[[Any], None] = False) -> xr.Dataset:
-    """The dataset of one experiment on given moments; `learn` and the command line both end here."""
-    remarks = moments.remarks()
-    if experiment.center:
-        moments = moments.centered()
-    if experiment.whiten:
-        d_x = moments.d_x
-        moments, _ = moments.whitened()
-        remarks.append(f"inputs were whitened: {moments.d_x} principal directions of {d_x} inputs carry variance")
-    objective = SquaredError.from_data(moments, LOSS_SCALES[experiment.loss])
-    widths = (moments.d_x, *experiment.hidden, moments.d_y)
+def run(
+    experiment: Experiment,
+    moments: Moments,
+    progress: bool | Callable[[Any], None] = False,
+    max_rank: int | None = None,
+) -> xr.Dataset:
+    """The dataset of one experiment on given moments; `learn` and the command line both end here.
+
+    `max_rank`: list no critical point of a larger rank.
+    """
+    objective, widths, remarks = problem(experiment, moments)
     start = starting_network(experiment, objective, widths)
     prediction = learning_times(objective, start)
     trajectory = gradient_flow(
@@ -99,6 +102,9 @@ def run(experiment: Experiment, moments: Moments, progress: bool | Callable[[Any
     )
     data = measure(trajectory)
     data = data.assign(_per_mode(data, objective, start, prediction))
+    if len(widths) > 2 and max(widths[0], widths[-1]) <= ATLAS:
+        found = landscape.atlas(objective, widths, max_rank, trajectory)
+        data = data.merge(found, combine_attrs="no_conflicts")
     gap = None
     if prediction.strengths is not None:
         label = {"long_name": f"mode strengths by theory: {prediction.name}", "units": "1"}
@@ -109,6 +115,23 @@ def run(experiment: Experiment, moments: Moments, progress: bool | Callable[[Any
         gap = largest_gap(np.asarray(trajectory.end_to_end), W)
     data.attrs |= _attributes(experiment, widths, prediction, gap, remarks + _remarks(data, widths))
     return data
+
+
+def problem(experiment: Experiment, moments: Moments) -> tuple[SquaredError, tuple[int, ...], list[str]]:
+    """What an experiment descends on given moments, with which widths, and what a reader should know of the data.
+
+    >>> problem(Experiment(hidden=(5,), whiten=True), Moments.given([[1.0, 0.0]], [[4.0, 0.0], [0.0, 1.0]]))[1]
+    (2, 5, 1)
+    """
+    remarks = moments.remarks()
+    if experiment.center:
+        moments = moments.centered()
+    if experiment.whiten:
+        d_x = moments.d_x
+        moments, _ = moments.whitened()
+        remarks.append(f"inputs were whitened: {moments.d_x} principal directions of {d_x} inputs carry variance")
+    objective = SquaredError.from_data(moments, LOSS_SCALES[experiment.loss])
+    return objective, (moments.d_x, *experiment.hidden, moments.d_y), remarks
 
 
 def largest_gap(W: np.ndarray, exact: np.ndarray) -> float:

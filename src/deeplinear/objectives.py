@@ -1,5 +1,6 @@
 """Objectives: functions of the end-to-end matrix, with closed forms where mathematics has them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -197,6 +198,11 @@ class SquaredError(eqx.Module):
     def __repr__(self) -> str:
         d_y, d_x = jnp.shape(self.optimum)[-2:]
         return f"SquaredError({d_x} inputs -> {d_y} outputs, {self.scale}{', whitened' if self.whitened else ''})"
+
+
+def gradient_of(objective: Callable) -> Callable:
+    """W -> dL/dW: the objective's own closed form where it has one, else automatic differentiation."""
+    return getattr(objective, "gradient", None) or jax.grad(objective)
 
 
 def _traced(*values: Any) -> bool:

@@ -25,5 +25,6 @@ from .spectrum import loss as loss
 from .spectrum import mode_strengths as mode_strengths
 from .spectrum import singular_values as singular_values
 from .spectrum import task_losses as task_losses
+from .stability import sharpness as sharpness
 from .tangent import TangentKernel as TangentKernel
 from .tangent import ntk as ntk

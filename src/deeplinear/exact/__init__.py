@@ -1,5 +1,6 @@
 """Closed forms: what can be solved is solved."""
 
+from ..curvature import balanced_hessian_spectrum as balanced_hessian_spectrum
 from .aligned import decoupled as decoupled
 from .assumptions import Check as Check
 from .assumptions import NearMiss as NearMiss
@@ -31,7 +32,6 @@ from .one_layer import regression as regression
 from .pair import unbalanced_pair as unbalanced_pair
 from .pair import unbalanced_pair_time as unbalanced_pair_time
 from .steps import balance_drift as balance_drift
-from .steps import balanced_hessian_spectrum as balanced_hessian_spectrum
 from .steps import descent_mode_factors as descent_mode_factors
 from .steps import descent_regression as descent_regression
 from .steps import escape_steps as escape_steps

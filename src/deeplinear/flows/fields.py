@@ -9,11 +9,7 @@ from jaxtyping import Array
 
 from .._linalg import product
 from ..network import Network
-
-
-def gradient_of(objective: Callable) -> Callable:
-    """W -> dL/dW: the objective's own closed form where it has one, else automatic differentiation."""
-    return getattr(objective, "gradient", None) or jax.grad(objective)
+from ..objectives import gradient_of
 
 
 def velocity(objective: Callable, network: Network, mask: Network | None = None, weight_decay: Any = None) -> Network:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import dynamics, reading
+from . import dynamics, landscape, reading
 from .style import BOX, SIZE
 from .svg import FONTS, css, inline_svg, swatch
 
@@ -65,6 +65,12 @@ _FIGURES: tuple[tuple[Callable[..., Axes], tuple[str, ...], str], ...] = (
         dynamics.imbalance,
         ("imbalance_drift",),
         "How far the quantities that an exact flow conserves have moved: small where the run follows the flow.",
+    ),
+    (
+        landscape.atlas,
+        ("critical_value",),
+        "Critical points of the loss by the modes that are learned there, lines between those that differ by one, and "
+        "the way of this run; times are those from which a point is the nearest.",
     ),
 )
 

@@ -1,32 +1,22 @@
-"""The command line: reads arguments, calls one function of the library, prints. Help never waits for JAX."""
+"""`deeplinear learn`: train a network, report what it learned when."""
 
-import json
 import math
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import Parameter
 
-from . import __version__
-from .reproduce import command as reproduce
-
-app = App(
-    name="deeplinear",
-    version=__version__,
-    help="The instrument for studying deep linear neural networks.",
-    help_format="plaintext",
-    result_action="return_value",
+from .output import (
+    Flag,
+    OptionalFlag,
+    free_folder,
+    simulated,
+    to_json,
+    use_compilation_cache,
+    write_results,
 )
 
-app.command(reproduce.app)
 
-Flag = Annotated[bool, Parameter(negative="")]
-OptionalFlag = Annotated[bool | None, Parameter(negative="")]
-
-
-@app.command
 def learn(
     data: str | None = None,
     /,
@@ -74,22 +64,20 @@ def learn(
         quiet: print nothing
     """
     given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
-    from .experiment import Experiment
+    from ..experiment import Experiment
 
     chosen = Experiment.read(experiment) if experiment else Experiment()
     chosen = Experiment(**{**chosen.model_dump(), **given}).with_settings(set or [])
-    folder = _free_folder(out, chosen.data, overwrite)
+    folder = free_folder(out, chosen.data, overwrite)
     use_compilation_cache()
-    dataset = _run(chosen, show=not (json or quiet))
-    report, record = _write(dataset, chosen, folder, overwrite)
+    dataset = simulated(chosen, show=not (json or quiet))
+    report, record = write_results(dataset, chosen, folder, overwrite)
     if json:
-        print(_to_json(summary(dataset, report, record)))
+        print(to_json(summary(dataset, report, record)))
     elif not quiet:
         _print_table(dataset, report)
 
 
-SETTINGS_FILE = "experiment.toml"
-"""By this file a folder of results is known; --overwrite replaces no other folder."""
 SETTINGS = (
     "data",
     "target",
@@ -129,86 +117,6 @@ def summary(data: Any, report: Path, record: Path) -> dict[str, Any]:
         "record": str(record),
         "report": str(report),
     }
-
-
-def use_compilation_cache() -> None:
-    """Lets JAX keep compiled programs in the user's cache folder, so that only the first run of a shape compiles."""
-    from platformdirs import user_cache_path
-
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(user_cache_path("deeplinear") / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
-
-
-def main() -> None:
-    """Entry point: exit code 0, 1 for a failure, 2 for bad usage; bad input is answered by one line."""
-    sys.exit(_exit_code(sys.argv[1:]))
-
-
-def _exit_code(arguments: list[str]) -> int:
-    try:
-        app(arguments, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        return _complain(error, 2)
-    except ValueError as error:
-        return _complain(error, 2)
-    except (OSError, reproduce.CheckFailed) as error:
-        return _complain(error, 1)
-    except KeyboardInterrupt:
-        return _complain("interrupted", 1)
-    return 0
-
-
-def _complain(error: Any, code: int) -> int:
-    print(f"deeplinear: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
-
-
-def _run(experiment: Any, show: bool) -> Any:
-    from . import learning, tasks
-
-    task = tasks.resolve(experiment.data, experiment.target)
-    return learning.run(experiment, task.moments, progress=show and sys.stderr.isatty())
-
-
-def _free_folder(out: Path | None, data: str, overwrite: bool) -> Path:
-    """Where to write; refused before anything runs if it exists."""
-    from . import records
-
-    if out is None:
-        name, number = Path(data.split(",")[0]).stem, 1
-        while (folder := Path("runs") / f"{name}-{number}").exists():
-            number += 1
-        return folder
-    if out.exists() and not overwrite:
-        raise ValueError(f"`--out`: {out} exists; choose another folder or say --overwrite")
-    records.check_free(out, overwrite, known_by=SETTINGS_FILE)
-    return out
-
-
-def _write(data: Any, experiment: Any, folder: Path, overwrite: bool) -> tuple[Path, Path]:
-    """Report, record and settings, in a folder that appears whole or not at all."""
-    from . import plots, records
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with records.atomic_folder(folder, overwrite=overwrite, known_by=SETTINGS_FILE) as partial:
-        records.save(data, partial / "record.zarr")
-        plots.report(data, partial / "report.html")
-        (partial / SETTINGS_FILE).write_text(experiment.toml(), encoding="utf-8")
-    return folder / "report.html", folder / "record.zarr"
-
-
-def _to_json(value: Any) -> str:
-    """JSON in which what is not finite is null."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: clean(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [clean(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(clean(value))
 
 
 def _print_table(data: Any, report: Path) -> None:

@@ -1,0 +1,47 @@
+"""The command line: reads arguments, calls one function of the library, prints. Help never waits for JAX."""
+
+import sys
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from .. import __version__
+from ..reproduce import command as reproduce
+from .landscape import atlas
+from .learning import learn
+
+app = App(
+    name="deeplinear",
+    version=__version__,
+    help="The instrument for studying deep linear neural networks.",
+    help_format="plaintext",
+    result_action="return_value",
+)
+
+app.command(learn)
+app.command(atlas)
+app.command(reproduce.app)
+
+
+def main() -> None:
+    """Entry point: exit code 0, 1 for a failure, 2 for bad usage; bad input is answered by one line."""
+    sys.exit(_exit_code(sys.argv[1:]))
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _complain(error, 2)
+    except ValueError as error:
+        return _complain(error, 2)
+    except (OSError, reproduce.CheckFailed) as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 1)
+    return 0
+
+
+def _complain(error: Any, code: int) -> int:
+    print(f"deeplinear: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
