@@ -14,7 +14,8 @@ test: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/pytest -q -n 2 --dist loadfile
+	$(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow and not alone'
+	$(BIN)/pytest -q -m 'alone and not slow' tests
 
 test-slow: .venv/tested
 	$(BIN)/pytest -q -m slow

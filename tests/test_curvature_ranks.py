@@ -1,5 +1,7 @@
 """Ranks of Hessians against dense ones over many shapes."""
 
+from itertools import pairwise
+
 import hessians
 import numpy as np
 import pytest
@@ -19,8 +21,8 @@ def rank(matrix):
 
 
 def point(rng, widths, input_rank):
-    layers = [np.linalg.qr(rng.standard_normal((max(a, b), min(a, b))))[0] for a, b in zip(widths, widths[1:])]
-    layers = [Q if Q.shape == (b, a) else Q.T for Q, a, b in zip(layers, widths, widths[1:])]
+    layers = [np.linalg.qr(rng.standard_normal((max(a, b), min(a, b))))[0] for a, b in pairwise(widths)]
+    layers = [Q if Q.shape == (b, a) else Q.T for Q, a, b in zip(layers, widths, widths[1:], strict=False)]
     layers = [W + 0.3 * rng.standard_normal(W.shape) / np.sqrt(max(W.shape)) for W in layers]
     frame = np.linalg.qr(rng.standard_normal((widths[0], input_rank)))[0]
     sigma_xx = frame @ np.diag(rng.uniform(0.5, 2.0, input_rank)) @ frame.T
@@ -58,7 +60,7 @@ def test_ranks_at_minima(widths, target, seed):
     U, V = (np.linalg.qr(rng.standard_normal((d, d)))[0][:, :target] for d in (d_y, d_x))
     m, h = min(target, *widths), len(widths) - 1
     layers = []
-    for l, (below, above) in enumerate(zip(widths, widths[1:]), start=1):
+    for l, (below, above) in enumerate(pairwise(widths), start=1):
         W = np.zeros((above, below))
         W[:m, :m] = np.diag(s[:m] ** (1 / h))
         if h == 1:

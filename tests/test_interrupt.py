@@ -68,6 +68,7 @@ def interrupted(widths, wait=0.0, pause=1.0, members=0, **options):
     return done - sent, *rest
 
 
+@pytest.mark.alone
 def test_in_a_wide_network():
     attempts = (interrupted((784, 512, 512, 10), pause=3.0, rtol=1e-9) for _ in range(2))
     # what else the machine does is not ours: the second attempt counts as well
@@ -76,6 +77,7 @@ def test_in_a_wide_network():
     assert gap is None or gap < 1.0  # about four reports a second, on a machine that others use
 
 
+@pytest.mark.alone
 def test_in_a_step_that_takes_longer_than_patience():
     # conjugate gradients of a linearly implicit step: minutes in one compiled call
     seconds, kinds, count, finite, _ = interrupted(
@@ -84,6 +86,7 @@ def test_in_a_step_that_takes_longer_than_patience():
     assert seconds < LIMIT and kinds == ["interrupted"] and count >= 1 and finite
 
 
+@pytest.mark.alone
 def test_in_an_ensemble():
     times = np.linspace(0.0, 3e3, 8).tolist()
     seconds, kinds, count, finite, _ = interrupted((60, 50, 50, 10), wait=6.0, members=400, ts=times, threads=2)

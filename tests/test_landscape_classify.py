@@ -252,9 +252,17 @@ def test_layers_of_very_different_sizes_are_the_same_point():
     assert classify(objective, lopsided).inertia == classify(objective, network).inertia
 
 
-def test_dense_inertia_agrees_with_the_formula():
+@pytest.mark.parametrize("how", ("dense", "lanczos"))
+def test_inertia_by_numbers_agrees_with_the_formula(how):
     for objective, _, _, network, _ in critical_points(20, seed=8):
-        assert classify(objective, network, inertia="dense").inertia == classify(objective, network).inertia
+        assert classify(objective, network, inertia=how).inertia == classify(objective, network).inertia
+
+
+def test_lanczos_counts_what_is_too_large_for_a_matrix():
+    objective = SquaredError.from_singular_values([3.0, 2.0, 1.0], 30, 3)
+    network = network_on_fibre(objective, (2,), 0, (30, 40, 40, 3), generator="two zero", basis="general")
+    assert sum(W.size for W in network.weights) > 2000
+    assert classify(objective, network, inertia="lanczos").inertia == classify(objective, network).inertia
 
 
 @pytest.mark.parametrize("generator", GENERATORS)

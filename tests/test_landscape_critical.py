@@ -13,7 +13,10 @@ from landscapes import data_of, problem
 
 import deeplinear as dl
 from deeplinear import SquaredError, landscape
+from deeplinear.data import NormalForm
+from deeplinear.landscape.critical import CriticalPoints
 from deeplinear.landscape.subsets import cheapest_subsets
+from deeplinear.landscape.target import Target
 
 VALUES = st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.0, 2.0, 2.5, 3.0, 4.0]), min_size=1, max_size=6)
 
@@ -55,7 +58,9 @@ def test_subsets_of_any_sizes_come_cheapest_first(costs, data):
 
 def test_the_first_thousand_of_two_to_the_thousand():
     gains = 15 + 0.37 * np.arange(1000)
-    points = landscape.critical_points(problem(np.sqrt(gains)), (1000, 1000, 1000))
+    sigma, same = np.sqrt(gains)[::-1], np.eye(1000)
+    target = Target(NormalForm(np.diag(sigma), same, same, same, True), sigma, factor=1.0, minimum=0.0)
+    points = CriticalPoints(target, (1000, 1000, 1000), max_rank=1000)  # without the factorisation, which takes seconds
     started = time.perf_counter()
     lowest = [(point.signature, point.value, point.kind) for point in itertools.islice(points, 1000)]
     highest = [point.signature for point in itertools.islice(reversed(points), 1000)]
@@ -101,8 +106,10 @@ def test_canonical_representatives_have_the_gradient_value_inertia_and_kind_that
         weights = [np.asarray(W) for W in network.weights]
         assert np.linalg.norm(oracle.gradient(objective, weights)) < 1e-12 * max(s)
         assert float(objective(network.end_to_end)) == pytest.approx(point.value, rel=1e-13, abs=1e-13)
-        signs, (largest_zero, smallest) = oracle.inertia(oracle.hessian(objective, weights))
-        assert largest_zero < 1e-13 < 1e-6 < smallest  # so that every sign is certain
+        eigenvalues = np.linalg.eigvalsh(oracle.hessian(objective, weights))
+        relative = eigenvalues / max(np.abs(eigenvalues).max(), 1.0)
+        assert not np.any((np.abs(relative) > 1e-13) & (np.abs(relative) < 1e-6))  # so that every sign is certain
+        signs = tuple(int(np.sum(side)) for side in (relative < -1e-9, abs(relative) < 1e-9, relative > 1e-9))
         assert point.inertia == signs, point
         excess = point.value - points[0].value
         kind = "strict saddle" if signs[0] else "global minimum" if excess < 1e-12 else "non-strict saddle"
@@ -118,6 +125,32 @@ def test_kinds_on_a_fibre():
     assert points.at([1, 2, 3]).kinds == ("global minimum",)
     assert points.at([1, 2, 4]).kinds == saddle
     assert {p.kinds for p in landscape.critical_points(problem([2.0, 1.0]), (2, 2, 2))} == {("global minimum",), saddle}
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 4, 3), (3, 2, 3, 3), (3, 3, 3)])
+def test_all_kinds_that_are_told_and_no_other_are_found_on_the_fibres(widths):
+    objective = problem([3.0, 2.0, 1.0])
+    points = landscape.critical_points(objective, widths)
+    for point in points:
+        found = set()
+        for seed, generator in itertools.product(range(6), ("canonical", "two zero", "tightened")):
+            if generator == "tightened" and len(widths) == 3:
+                continue
+            network = point.network(seed, generator=generator)
+            weights = [np.asarray(W) for W in network.weights]
+            assert float(objective(network.end_to_end)) == pytest.approx(point.value, abs=1e-13)
+            lowest = np.linalg.eigvalsh(oracle.hessian(objective, weights))[0]
+            assert lowest > -1e-12 or lowest < -1e-6
+            flat = "global minimum" if point.value == points[0].value else "non-strict saddle"
+            found.add("strict saddle" if lowest < -1e-6 else flat)
+        assert found == set(point.kinds), point
+
+
+def test_a_representative_of_other_widths():
+    point = landscape.critical_points(problem([2.0, 1.0]), (2, 2, 2)).at([2])
+    network = point.network(0, widths=(2, 3, 4, 2), generator="tightened")
+    assert network.widths == (2, 3, 4, 2)
+    np.testing.assert_allclose(network.end_to_end, np.diag([0.0, 1.0]), atol=1e-14)
 
 
 @pytest.mark.parametrize("bottleneck", [1, 2, 4])

@@ -102,7 +102,7 @@ def run(
     )
     data = measure(trajectory)
     data = data.assign(_per_mode(data, objective, start, prediction))
-    if len(widths) > 2 and max(widths[0], widths[-1]) <= ATLAS:
+    if len(widths) > 2 and max(widths[0], widths[-1]) <= ATLAS and np.any(objective.sigma_xx):
         found = landscape.atlas(objective, widths, max_rank, trajectory)
         data = data.merge(found, combine_attrs="no_conflicts")
     gap = None

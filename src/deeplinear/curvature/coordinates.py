@@ -183,16 +183,16 @@ def noise_of(point: Point) -> float:
 def _sizes(point: Point) -> tuple[Array, Array, Array]:
     """Spectral norms of the layers, of the objective's second derivative, and the norm of its gradient."""
     chain = chain_of(point)
-    norms = [_norm(lambda v, W=W: W.T @ (W @ v), jnp.ones(W.shape[1])) ** 0.5 for W in chain.weights]
-    start = jax.random.normal(jax.random.key(0), chain.W.shape)
-    curved = _norm(lambda dW: d_gradient(point, chain.W, dW), start)
+    random = lambda *shape: jax.random.normal(jax.random.key(0), shape)
+    norms = [_norm(lambda v, W=W: W.T @ (W @ v), random(W.shape[1])) ** 0.5 for W in chain.weights]
+    curved = _norm(lambda dW: d_gradient(point, chain.W, dW), random(*chain.W.shape))
     return jnp.stack(norms), curved, jnp.sqrt(jnp.sum(chain.right[0] ** 2))
 
 
 def _norm(apply: Any, start: Array) -> Array:
     """Largest eigenvalue in modulus, by the power method, from below."""
 
-    def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         image = apply(state[0])
         size = jnp.sqrt(jnp.sum(image**2))
         return image / jnp.where(size > 0, size, 1.0), size

@@ -72,7 +72,7 @@ def extreme_eigenvalues(
     tolerance: float = 1e-8,
     max_products: int = 5000,
 ) -> Extremes:
-    r"""The k smallest and k largest eigenvalues of the Hessian of the loss in all weights that learn, with eigenvectors.
+    r"""The k smallest and k largest eigenpairs of the Hessian of the loss in all weights that learn.
 
     Unpacks as (lowest, highest), each (k,) and outermost first, repeated as often as their multiplicity; `.low` and
     `.high` also hold eigenvectors, residuals and signs. From the dense matrix up to 256 weights; beyond by Lanczos with
@@ -192,6 +192,6 @@ def _pairs(spectrum: Spectrum, order: range, operator: Operator) -> Eigenpairs:
 
 
 @eqx.filter_jit
-def _residual(operator: Operator, vector: Network, value: float) -> Array:
+def _residual(operator: Operator, vector: Network, value: Any) -> Array:
     image = operator(vector)
     return jnp.sqrt(sum(jnp.sum((I - value * v) ** 2) for I, v in zip(image.weights, vector.weights, strict=True)))

@@ -1,9 +1,9 @@
 """Both ends of a symmetric operator's spectrum by Lanczos, with restarts, repeated eigenvalues and residuals.
 
 The operators here have highly repeated eigenvalues (saddles, balanced minima, the zero matrix), where ARPACK stops with
-an error or misses the end, and plain Lanczos finds one vector of each eigenspace. So every new vector is made orthogonal
-to all others, twice; an exhausted Krylov space is an answer; and beyond the first eigenpair fresh random starts,
-orthogonal to what was found, look for more of them until they find none.
+an error or misses the end, and plain Lanczos finds one vector of each eigenspace. So every new vector is made
+orthogonal to all others, twice; an exhausted Krylov space is an answer; and beyond the first eigenpair fresh random
+starts, orthogonal to what was found, look for more of them until they find none.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+STRIP = 4096  # entries of the vectors that a restart combines at a time
 EVERY = 5  # products between two looks at the Ritz values
 
 
@@ -134,7 +135,8 @@ def _kept(size: int, low: int, high: int) -> np.ndarray:
 def _restart(Q: np.ndarray, T: np.ndarray, values: np.ndarray, Y: np.ndarray, low: int, high: int) -> int:
     """Puts the kept Ritz vectors first; their number."""
     kept = _kept(len(values), low, high)
-    Q[: kept.size] = Y[:, kept].T @ Q
+    for at in range(0, Q.shape[1], STRIP):  # in place
+        Q[: kept.size, at : at + STRIP] = Y[:, kept].T @ Q[:, at : at + STRIP]
     T[:] = 0.0
     np.fill_diagonal(T[: kept.size, : kept.size], values[kept])
     return kept.size

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..network import Network
-from ..objectives import SquaredError
 from .critical import CriticalPoint, without_bottleneck
+from .forms import product, reduced, weights_of
+from .frame import Frame
 from .signatures import check_signature
 from .target import Target
 
@@ -107,7 +108,7 @@ def arc(objective: Any, a: Any, b: Any, alphas: Any = None) -> Arc:
     Source: Altafini, theorem 24; its item 4 made exact.
     """
     target = Target.of(objective)
-    frames = _frame("a", objective, target, a), _frame("b", objective, target, b)
+    frames = _frame("a", target, a), _frame("b", target, b)
     alphas = _check_alphas(alphas)
     W_a, W_b = (frame @ (frame.T @ target.matrix) for frame in frames)
     step, missing = W_b - W_a, target.matrix - W_a
@@ -123,7 +124,7 @@ def arc(objective: Any, a: Any, b: Any, alphas: Any = None) -> Arc:
     return Arc(alphas, loss(alphas), kind, Bottom(lowest, float(loss(lowest))), frames, target)
 
 
-def _frame(name: str, objective: SquaredError, target: Target, point: Any) -> np.ndarray:
+def _frame(name: str, target: Target, point: Any) -> np.ndarray:
     """Orthonormal columns U with W = U U^T Sigma at the critical point, in the coordinates where Sigma is diagonal."""
     if isinstance(point, CriticalPoint):
         point = point.signature
@@ -131,13 +132,12 @@ def _frame(name: str, objective: SquaredError, target: Target, point: Any) -> np
         modes = check_signature(target, without_bottleneck(target), tuple(point))
         return np.eye(target.d_y)[:, [k - 1 for k in modes]]
     target.check_widths(point.widths)
-    W = np.asarray(target.reduce(point).end_to_end)
-    # W = P Sigma with a projector P, whose range is that of W
-    U, s, _ = np.linalg.svd(W)
-    frame = U[:, : int(np.count_nonzero(s > CRITICAL * target.sigma[0]))]
-    away = float(np.linalg.norm(frame @ (frame.T @ target.matrix) - W))
-    leaks = frame @ (frame.T @ target.matrix @ target.matrix.T) - target.matrix @ target.matrix.T @ frame @ frame.T
-    if max(away, float(np.linalg.norm(leaks)) / max(target.sigma[0], 1e-300)) > CRITICAL * target.sigma[0]:
+    weights = reduced(target, weights_of(point))
+    found = Frame.of(target, weights)
+    rows = np.eye(target.d_y) if found.rotation is None else found.rotation
+    frame = rows[found.S].T
+    away = float(np.linalg.norm(frame @ (frame.T @ target.matrix) - product(weights)))
+    if away > CRITICAL * target.sigma[0]:
         raise ValueError(
             f"`{name}`: its end-to-end matrix is no critical one, off by {away:.3g}; find the nearest critical point "
             "with `landscape.classify`"

@@ -7,11 +7,12 @@ import numpy as np
 
 from ..network import Network
 from .certificate import Certificate, certificate_of
+from .counting import dense_inertia, lanczos_inertia
 from .doors import host_weights
 from .extraction import learned_by_group
 from .forms import Quadratic, Weights, lifted, reduced, squared_norm
 from .frame import Frame
-from .inertia import Inertia, dense_inertia, with_rest
+from .inertia import Inertia, with_rest
 from .pivots import Pivot, pivots_of
 from .quiver import Ranks, composites, intervals, ranks, signs_of_rest
 from .settling import Nearest, nearest_critical, normal_form, relative_gradient
@@ -77,7 +78,7 @@ def classify(
     tol: float = 1e-10,
     *,
     rank_tolerance: float = RANK_TOLERANCE,
-    inertia: Literal["formula", "dense"] = "formula",
+    inertia: Literal["formula", "dense", "lanczos"] = "formula",
 ) -> Classification:
     r"""What a network is in the landscape of a squared error: minimum, strict or non-strict saddle, or not critical.
 
@@ -91,9 +92,9 @@ def classify(
     `tol`: relative gradient (`Classification.relative_gradient`) up to which a network counts as critical; what is then
     classified is the critical point next to it, `nearest`, found by damped Gauss-Newton steps on the gradient or by
     setting small parts of the blocks Z to zero, whichever ends closer. `rank_tolerance`: in units of the layers' norms.
-    `inertia`: "formula" or "dense" (eigenvalues of the Hessian, at most 2000 weights). Any scale of the loss, sigma_xx
-    (singular too), widths, and singular values (repeated or zero too). Raises `ValueError` for an objective other than
-    `SquaredError`, widths that do not fit, entries that are not finite.
+    `inertia`: "formula", "dense" (eigenvalues of the Hessian, at most 2000 weights) or "lanczos" (block Lanczos, for
+    any). Any scale of the loss, sigma_xx (singular too), widths, and singular values (repeated or zero too). Raises
+    `ValueError` for an objective other than `SquaredError`, widths that do not fit, entries that are not finite.
 
     >>> from deeplinear import SquaredError
     >>> objective = SquaredError.from_singular_values([3.0, 2.0], 2, 2)
@@ -215,8 +216,8 @@ def _doubts(
 
 
 def _inertia(evidence: _Evidence, loss: Quadratic, point: Weights, how: str, tolerance: float) -> Inertia:
-    if how == "dense":
-        return dense_inertia(loss, point, tolerance)
+    if how != "formula":
+        return (dense_inertia if how == "dense" else lanczos_inertia)(loss, point, tolerance)
     frame = evidence.frame
     rest = signs_of_rest(intervals(evidence.ranks.table), len(frame.Z))
     return with_rest(frame.target, evidence.widths, frame.signature, *rest)
@@ -233,5 +234,5 @@ def _check_settings(tol: float, rank_tolerance: float, inertia: str) -> None:
     for name, value in (("tol", tol), ("rank_tolerance", rank_tolerance)):
         if not 0 < value < 1:
             raise ValueError(f"`{name}`: got {value}; give a relative size between 0 and 1")
-    if inertia not in ("formula", "dense"):
-        raise ValueError(f"`inertia`: got {inertia!r}; choose 'formula' or 'dense'")
+    if inertia not in ("formula", "dense", "lanczos"):
+        raise ValueError(f"`inertia`: got {inertia!r}; choose 'formula', 'dense' or 'lanczos'")

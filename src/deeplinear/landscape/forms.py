@@ -61,11 +61,14 @@ class Quadratic(NamedTuple):
             for j in range(len(weights))
         ]
 
+    def times_rows(self, weights: Weights, directions: np.ndarray) -> np.ndarray:
+        """Hessian times every row; a row holds the weights in the order of `flat`."""
+        images = self.times(weights, apart(directions, weights))
+        return np.concatenate([M.reshape(len(M), W.size) for M, W in zip(images, weights, strict=True)], axis=1)
+
     def hessian(self, weights: Weights) -> np.ndarray:
-        """The Hessian as a matrix; weights in the order of the layers, row by row."""
-        size = sum(W.size for W in weights)
-        columns = self.times(weights, apart(np.eye(size), weights))
-        H = np.concatenate([column.reshape(size, -1) for column in columns], axis=1)
+        """The Hessian as a matrix, in the order of `flat`."""
+        H = self.times_rows(weights, np.eye(sum(W.size for W in weights)))
         return (H + H.T) / 2
 
 

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-
-from .forms import Quadratic, Weights
 from .signatures import check_signature, pairs
 from .target import Target
 
@@ -54,25 +51,3 @@ def with_rest(
     n_minus = inverted + negative
     n_plus = r * (target.d_x + target.d_y - r) - inverted - equal + positive
     return Inertia(n_minus, sum(a * b for a, b in pairwise(widths)) - n_minus - n_plus, n_plus)
-
-
-LARGEST_DENSE = 2000
-"""Weights up to which the Hessian is formed."""
-
-
-def dense_inertia(loss: Quadratic, weights: Weights, tolerance: float) -> Inertia:
-    """Signs of the eigenvalues of the Hessian itself; those below `tolerance` times the largest norm it has are zeros.
-
-    Raises `ValueError` for more than `LARGEST_DENSE` weights.
-    """
-    size = sum(W.size for W in weights)
-    if size > LARGEST_DENSE:
-        raise ValueError(
-            f"`inertia`: 'dense' forms the Hessian of {size} weights; at most {LARGEST_DENSE}, else use 'formula'"
-        )
-    values = np.linalg.eigvalsh(loss.hessian(weights))
-    norms = [np.linalg.norm(W, 2) for W in weights]
-    residual = np.linalg.norm(loss.M) + np.linalg.norm(loss.S, 2) * np.prod(norms)
-    scale = max(np.abs(values).max(), 1e-3 * loss.c * residual) if len(weights) > 1 else np.abs(values).max()
-    n_minus, n_plus = (int(np.count_nonzero(sign * values > tolerance * scale)) for sign in (-1, 1))
-    return Inertia(n_minus, size - n_minus - n_plus, n_plus)

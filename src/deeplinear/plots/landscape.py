@@ -133,19 +133,24 @@ def _label(ax: Axes, data: xr.Dataset, visits: list[tuple[int, float]], across: 
     taken += [legend.get_window_extent().extents for legend in [ax.get_legend()] if legend is not None]
     frame = ax.get_window_extent()
     page = np.array([frame.x0 + 0.2 * letter, frame.y0, *ax.figure.bbox.max])
+    leaders: list[list[np.ndarray]] = []
     for i in sorted(range(len(names)), key=lambda i: (i not in times, i)):
         text = f"{names[i]} (t = {short(times[i])})" if times.get(i) else names[i]
         half = np.array([0.5 * LETTER * len(text) * letter, 0.5 * LINE * letter])
-        away = half + np.array([0.55 * letter, 0.2 * letter])
-        for side in PLACES if i not in times else (*PLACES, *FURTHER):
+        away = half + np.array([0.65 * letter, 0.2 * letter])
+        for side in (*PLACES, *FURTHER) if i in times or len(names) <= FEW else PLACES:
             centre = marks[i] + np.array(side) * away
             box = _box(centre, half)
             if _is_free(box, np.array(taken), page):
                 taken.append(box)
+                if side in FURTHER:
+                    leaders.append([marks[i], np.clip(marks[i], box[:2], box[2:])])
                 x, y = ax.transData.inverted().transform(centre)
                 strong = {"color": ink()} if i in times else {"color": ink(), "alpha": 0.7}
                 ax.text(x, y, text, fontsize=TEXT - 0.5, ha="center", va="center_baseline", zorder=8, **strong)
                 break
+    lines = [ax.transData.inverted().transform(leader) for leader in leaders]
+    ax.add_collection(LineCollection(lines, colors=[ink()], linewidths=0.6, alpha=0.5, zorder=2), autolim=False)
 
 
 def _box(centre: np.ndarray, half: np.ndarray) -> np.ndarray:

@@ -39,7 +39,12 @@ def does_not_apply(assumption: str, violation: float | None = None) -> Finding:
 
 @dataclass(frozen=True)
 class Statement:
-    """A proposition, lemma or theorem that can be run."""
+    """A proposition, lemma or theorem that can be run: `statement(question)` is a `Finding`.
+
+    >>> from deeplinear import theory
+    >>> [each.name for each in theory.statements() if each.key == "6"]
+    ['Proposition 6']
+    """
 
     key: str
     """Short name for `only`: "6", "lemma37", "000.1"."""
