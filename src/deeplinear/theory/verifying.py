@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from .. import records
+from .._linalg import one_thread
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
@@ -56,7 +57,9 @@ def verify(
     _check(objective, network)
     chosen = _chosen(only)
     question = Question(objective, network, trajectory, seed)
-    return _dataset(chosen, [each(question) for each in chosen], network)
+    with one_thread():  # of small factorisations more threads wait for each other
+        findings = [each(question) for each in chosen]
+    return _dataset(chosen, findings, network)
 
 
 def _check(objective: Any, network: Any) -> None:
