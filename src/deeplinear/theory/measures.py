@@ -14,7 +14,10 @@ DENSE_NODES, DENSE_WEIGHTS = 1200, 600
 """Nodes up to which adjacency matrices are written out; weights up to which Hessians are."""
 STEPS = 40
 """Products with a Hessian that is not formed."""
-TINY = 1e-30
+TINY = 1e-120
+"""So small that its third power vanishes, where terms of first order may too."""
+CANCELLED = 1e-3
+"""Share of its terms below which a gradient is measured relative to them: rounding is all that is left near zero."""
 
 
 def square_loss(sigma: np.ndarray, weights: Layers) -> Any:
@@ -68,6 +71,13 @@ def curvature_unit(question: Question, weights: Layers) -> float:
     reach = max((float(np.prod(np.delete(norms, j))) for j in range(len(norms))), default=1.0)
     natural = float(question.target.sigma[0]) ** (1 - 1 / len(weights)) if question.target.rank else 1.0
     return max(reach, natural) ** 2
+
+
+def least_gradient(sigma: np.ndarray, weights: Layers) -> float:
+    """A gradient so small that rounding of its terms is felt: the size against which smaller ones are measured."""
+    norms = [float(np.linalg.norm(W, 2)) for W in weights]
+    reach = sum(float(np.prod(np.delete(norms, j))) ** 2 for j in range(len(norms))) ** 0.5
+    return CANCELLED * reach * float(np.linalg.norm(sigma) + np.linalg.norm(product(weights)))
 
 
 def unit(V: Layers) -> Layers:

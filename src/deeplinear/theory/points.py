@@ -15,7 +15,7 @@ from .question import Layers, Question, product
 
 CRITICAL = 1e-10
 """Relative gradient up to which the network that is asked about counts as critical."""
-MOST, FEW, LARGE = 6, 2, 10_000
+MOST, FEW, LARGE = 6, 4, 10_000
 """Signatures that are looked at, and how many in networks of more than `LARGE` weights."""
 CONDITION = 3.0
 """Condition number of the changes of basis of one layer: rounding grows with its h-th power."""

@@ -55,7 +55,7 @@ def verify(
     (['Proposition 6'], True)
     """
     _check(objective, network)
-    chosen = _chosen(only)
+    chosen = check_keys(only)
     question = Question(objective, network, trajectory, seed)
     with one_thread():  # of small factorisations more threads wait for each other
         findings = [each(question) for each in chosen]
@@ -76,7 +76,12 @@ def _check(objective: Any, network: Any) -> None:
         )
 
 
-def _chosen(only: Iterable[str] | str | None) -> tuple[Statement, ...]:
+def check_keys(only: Iterable[str] | str | None) -> tuple[Statement, ...]:
+    """The statements of these keys, all for None, each once; raises `ValueError` for a key that there is not.
+
+    >>> [each.name for each in check_keys("6, 13")]
+    ['Proposition 6', 'Proposition 13']
+    """
     if only is None:
         return statements()
     wanted = re.split(r"[,\s]+", only.strip()) if isinstance(only, str) else [str(key) for key in only]
@@ -84,7 +89,7 @@ def _chosen(only: Iterable[str] | str | None) -> tuple[Statement, ...]:
     for key in wanted:
         if key not in known:
             raise ValueError(f"`only`: there is no statement {key!r}; give some of {', '.join(known)}")
-    return tuple(known[key] for key in wanted)
+    return tuple(known[key] for key in dict.fromkeys(wanted))
 
 
 def _dataset(chosen: tuple[Statement, ...], findings: list[Finding], network: Network) -> xr.Dataset:

@@ -4,9 +4,10 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ...blockshift import BlockMatrix, block_svd, change_of_basis, flow, inverse, numerical_radius, symmetric_spectrum
+from ...landscape.forms import squared_norm
 from ...landscape.generators import orthogonal_matrix
 from ..assuming import worst
-from ..measures import dense, inner, slope, square_loss
+from ..measures import dense, inner, least_gradient, slope, square_loss
 from ..points import made
 from ..question import Question, adjacency, relative, velocity
 from ..statement import Finding, statement
@@ -40,7 +41,15 @@ def block_structure(question: Question) -> Finding:
     expected = adjacency(question.velocity).dense()
     size = float(np.prod([np.linalg.norm(W) for W in question.weights])) * float(np.linalg.norm(A))
     return Finding(
-        worst([relative(right - expected, expected), relative(powers[h + 1], size)]), 1e-12, ROUNDING, "all blocks"
+        worst(
+            [
+                relative(right - expected, expected, least_gradient(question.sigma, question.weights)),
+                relative(powers[h + 1], size),
+            ]
+        ),
+        1e-12,
+        ROUNDING,
+        "all blocks",
     )
 
 
@@ -76,7 +85,9 @@ def equivariance(question: Question) -> Finding:
     P = change_of_basis([orthogonal_matrix(rng, d) for d in question.widths[1:-1]], question.widths)
     turned = P @ A @ P.T
     moving, commuting = P @ flow(A, E) @ P.T, P @ (A @ A.T - A.T @ A) @ P.T
-    velocity_off = relative((flow(turned, E) - moving).norm(), moving.norm())
+    velocity_off = relative(
+        (flow(turned, E) - moving).norm(), moving.norm(), least_gradient(question.sigma, question.weights)
+    )
     other = turned @ turned.T - turned.T @ turned
     off = worst([velocity_off, relative((other - commuting).norm(), (A @ A.T).norm())])
     stretched = P @ change_of_basis([2.0 * np.eye(d) for d in question.widths[1:-1]], question.widths)
@@ -113,8 +124,9 @@ def _rate(question: Question, weights: list[np.ndarray]) -> float:
 
 def _norm_gap(question: Question, weights: list[np.ndarray]) -> float:
     moving = velocity(question.sigma, weights)
-    sizes = [2 * np.linalg.norm(W) * np.linalg.norm(V) for W, V in zip(weights, moving, strict=True)]
-    return relative(2 * inner(weights, moving) - _rate(question, weights), *sizes)
+    size = 2 * squared_norm(weights) ** 0.5 * squared_norm(moving) ** 0.5
+    least = squared_norm(weights) ** 0.5 * least_gradient(question.sigma, weights)
+    return relative(2 * inner(weights, moving) - _rate(question, weights), size, least)
 
 
 @statement(
@@ -131,9 +143,10 @@ def weight_decay(question: Question) -> Finding:
     penalised = lambda weights: square_loss(question.sigma, weights) + gamma / 2 * sum((W**2).sum() for W in weights)
     moving = (flow(question.A, question.E) - gamma * question.A).layers
     moving = [np.asarray(W) for W in moving]
-    sizes = (np.linalg.norm(a) * np.linalg.norm(b) for a, b in zip(moving, V, strict=True))
+    least = least_gradient(question.sigma, question.weights)
     along = slope(penalised, question.weights, V)
-    return Finding(relative(along + inner(moving, V), *sizes), 1e-12, ROUNDING, f"gamma = {gamma}")
+    scale = max(squared_norm(moving) ** 0.5, least) * squared_norm(V) ** 0.5
+    return Finding(relative(along + inner(moving, V), scale), 1e-12, ROUNDING, f"gamma = {gamma}")
 
 
 @statement(
@@ -177,4 +190,4 @@ def _support(A: BlockMatrix, angle: float) -> float:
     nodes = sum(A.widths)
     operator = LinearOperator((nodes, nodes), matvec=apply, dtype=complex)  # type: ignore[call-arg]
     start = np.random.default_rng(0).standard_normal(nodes).astype(complex)
-    return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-11, return_eigenvectors=False)[0])
+    return float(eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0])

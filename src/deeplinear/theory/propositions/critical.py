@@ -12,10 +12,10 @@ from ...landscape.settling import relative_gradient
 from ...landscape.structure import assemble
 from ...network import Network
 from ..assuming import first, generic, no_bottleneck, several_layers, worst
-from ..measures import curvature_unit, extreme_curvatures, second_variation, square_loss
+from ..measures import DENSE_WEIGHTS, curvature_unit, extreme_curvatures, second_variation, square_loss
 from ..points import Point, is_top, largest_rank, made, make_point, signatures
 from ..question import Layers, Question, product, relative
-from ..statement import Finding, statement
+from ..statement import Finding, does_not_apply, statement
 from .stability import saddle_gaps, value_gap
 
 FAR = 1e3
@@ -32,6 +32,8 @@ def _unbounded_as_printed(question: Question) -> Finding:
     """Erratum 3: every M_c unbounded, every Hessian singular; read at the origin, the whole of M_c at its level."""
     if (fails := _regular(question)) is not None:
         return fails
+    if (size := sum(W.size for W in question.weights)) > DENSE_WEIGHTS:
+        return does_not_apply(f"the Hessian of {size} weights is not formed")
     origin = [np.zeros_like(W) for W in question.weights]
     lowest = float(np.abs(np.linalg.eigvalsh(question.quadratic.hessian(origin))).min())
     unit = curvature_unit(question, origin)

@@ -3,11 +3,11 @@
 import numpy as np
 
 from ...blockshift import flow, loss
-from ...landscape.forms import Quadratic, lifted, squared_norm, weights_of
+from ...landscape.forms import Quadratic, lifted, reduced, squared_norm, weights_of
 from ...landscape.representatives import change_basis
 from ...network import Network
 from ..assuming import first, no_bottleneck, several_layers, worst
-from ..measures import inner, slope, square_loss
+from ..measures import inner, least_gradient, slope, square_loss
 from ..points import make_point
 from ..question import Question, relative, velocity
 from ..statement import Finding, statement
@@ -45,14 +45,15 @@ def normal_form(question: Question) -> Finding:
 def _transport(question: Question, preconditioned: bool) -> float:
     """Distance of the data's velocity, moved to the survey's coordinates, from the survey's own."""
     quadratic, form = Quadratic.of(question.objective), question.form
-    moving = [-G for G in quadratic.gradient(weights_of(question.network))]
-    moving[0], moving[-1] = moving[0] @ form.input_map, form.output_map @ moving[-1]
+    moving = reduced(question.target, [-G for G in quadratic.gradient(weights_of(question.network))])
     own = [question.target.factor * V for V in question.velocity]
+    stretch = max(1.0, float(np.linalg.norm(form.input_map, 2)) ** 2)
+    least = question.target.factor * stretch * least_gradient(question.sigma, question.weights)
     if preconditioned:
         own[0] = own[0] @ form.input_map.T @ form.input_map
-        return relative([a - b for a, b in zip(moving, own, strict=True)], moving, own)
+        return relative([a - b for a, b in zip(moving, own, strict=True)], moving, own, least)
     unit = inner(moving, own) / (inner(own, own) or 1.0)
-    return relative([a - unit * b for a, b in zip(moving, own, strict=True)], moving)
+    return relative([a - unit * b for a, b in zip(moving, own, strict=True)], moving, least)
 
 
 def _bound_on_the_dimension(question: Question) -> Finding:
@@ -131,16 +132,19 @@ def adjacency_form(question: Question) -> Finding:
     A, E = question.A, question.E
     gap = E - A**question.depth
     value = float(gap.inner(gap)) / 2
-    V = question.random_direction()
+    V, size = question.random_direction(), float(np.sum(question.sigma**2)) / 2
     moving = [np.asarray(W) for W in flow(A, E).layers]
     along = slope(lambda weights: square_loss(question.sigma, weights), question.weights, V)
-    scales = (np.linalg.norm(a) * np.linalg.norm(b) for a, b in zip(moving, V, strict=True))
+    least = least_gradient(question.sigma, question.weights)
+    scale = max(squared_norm(moving) ** 0.5, least) * squared_norm(V) ** 0.5
     off = worst(
         [
-            relative(value - question.loss, question.loss),
-            relative(float(loss(A, E)) - question.loss, question.loss),
-            relative(along + inner(moving, V), *scales),
-            relative([a - b for a, b in zip(moving, velocity(question.sigma, question.weights), strict=True)], moving),
+            relative(value - question.loss, question.loss, size),
+            relative(float(loss(A, E)) - question.loss, question.loss, size),
+            relative(along + inner(moving, V), scale),
+            relative(
+                [a - b for a, b in zip(moving, velocity(question.sigma, question.weights), strict=True)], moving, least
+            ),
         ]
     )
     return Finding(off, 1e-12, "rounding of products of h matrices", "slope by a complex step")

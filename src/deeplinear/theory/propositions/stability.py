@@ -6,9 +6,10 @@ from itertools import pairwise
 import numpy as np
 
 from ...blockshift import flow
+from ...landscape.forms import squared_norm
 from ...landscape.settling import relative_gradient
 from ..assuming import several_layers, worst
-from ..measures import inner, second_variation, slope, square_loss
+from ..measures import inner, least_gradient, second_variation, slope, square_loss
 from ..points import Point, is_critical, is_top, largest_rank, learned, made, make_point
 from ..question import Layers, Question, product, relative, velocity
 from ..statement import Finding, statement
@@ -35,7 +36,7 @@ def convergence(question: Question) -> Finding:
     """The slope of the loss along the velocity; of a path: finite norms, falling loss, a still end."""
     moving = question.velocity
     along = slope(lambda weights: square_loss(question.sigma, weights), question.weights, moving)
-    off = relative(along + inner(moving, moving), inner(moving, moving))
+    off = relative(along + inner(moving, moving), _fall(question, moving))
     if not question.path:
         return Finding(off, 1e-12, ROUNDING, "no trajectory given")
     losses = [float(square_loss(question.sigma, weights)) for _, weights in question.path]
@@ -46,6 +47,12 @@ def convergence(question: Question) -> Finding:
     if not (np.isfinite(largest) and rise <= RISE):
         return Finding(rise if np.isfinite(largest) else np.inf, RISE, "error of an integrator", note)
     return Finding(off, 1e-12, ROUNDING, note)
+
+
+def _fall(question: Question, moving: Layers) -> float:
+    """Size of the loss's slope along the velocity, no less than what rounding of the gradient leaves."""
+    speed = squared_norm(moving) ** 0.5
+    return speed * max(speed, least_gradient(question.sigma, question.weights))
 
 
 def _end(question: Question) -> tuple[str, float]:
@@ -76,7 +83,9 @@ def lyapunov(question: Question) -> Finding:
         )
         for _, weights in question.path
     )
-    return Finding(worst([relative(along + squares, squares), max(0.0, -question.loss), rises]), 1e-12, ROUNDING)
+    return Finding(
+        worst([relative(along + squares, _fall(question, moving)), max(0.0, -question.loss), rises]), 1e-12, ROUNDING
+    )
 
 
 @statement(
