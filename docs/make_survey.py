@@ -11,8 +11,8 @@ HEAD = """# The executable survey
 
 Every statement of theory as a function that measures it, on any squared error and any network:
 `theory.verify(objective, network, trajectory)`, `deeplinear verify digits --hidden 32,32`. A residual is the relative
-error of an identity or the relative violation of an inequality. Where an assumption fails, the statement does not apply,
-and its note says by how much. This page is made by `docs/make_survey.py`.
+error of an identity or the relative violation of an inequality. Where an assumption fails, the statement does not
+apply, and its note says by how much. This page is made by `docs/make_survey.py`.
 
 Letters are those of the survey: $A = \\mathrm{blk}_1(W_1, \\dots, W_h)$ is the adjacency matrix, $E =
 \\mathrm{blk}_h(\\Sigma)$ the target, $S$ the learned modes, $Z$ the blocks beside them, $\\mathfrak{h}$ the second

@@ -35,7 +35,7 @@ def statements() -> tuple[Statement, ...]:
 
 
 def verify(
-    objective: SquaredError,
+    objective: Any,
     network: Network,
     trajectory: Trajectory | None = None,
     only: Iterable[str] | str | None = None,

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...blockshift import BlockMatrix, commutator, commutator_rate, flow
 from ..assuming import worst
+from ..measures import least_gradient
 from ..question import Layers, Question, relative
 from ..statement import Finding, statement
 
@@ -58,7 +59,12 @@ def _drift_rate(question: Question) -> float:
         (W.T @ V + V.T @ W, X @ U.T + U @ X.T)
         for (X, W), (U, V) in zip(pairwise(question.weights), pairwise(question.velocity), strict=True)
     ]
-    return relative([above - below for above, below in terms], [above for above, _ in terms])
+    return relative([above - below for above, below in terms], [above for above, _ in terms], _least(question))
+
+
+def _least(question: Question) -> float:
+    """Size of a rate so small that rounding of the gradient is felt."""
+    return relative(question.weights) * least_gradient(question.sigma, question.weights)
 
 
 def _rate_gap(question: Question, claimed: BlockMatrix) -> float:
@@ -66,7 +72,7 @@ def _rate_gap(question: Question, claimed: BlockMatrix) -> float:
     A, moving = question.A, flow(question.A, question.E)
     terms = [moving @ A.T, A @ moving.T, moving.T @ A, A.T @ moving]
     rate = terms[0] + terms[1] - terms[2] - terms[3]
-    return relative(float((rate - claimed).norm()), *(float(term.norm()) for term in terms))
+    return relative(float((rate - claimed).norm()), *(float(term.norm()) for term in terms), _least(question))
 
 
 def imbalances(weights: Layers) -> Layers:

@@ -38,7 +38,8 @@ def normal_form(question: Question) -> Finding:
     """Losses in both coordinates, and the data's velocity against the survey's with its factor."""
     value, factor = float(question.objective(question.network.end_to_end)), question.target.factor
     expected = question.target.minimum + factor * question.loss
-    off = worst([relative(value - expected, value, expected), _transport(question, preconditioned=True)])
+    size = factor * float(np.sum(question.sigma**2)) / 2
+    off = worst([relative(value - expected, value, expected, size), _transport(question, preconditioned=True)])
     return Finding(off, 1e-10, "rounding, times the condition of sigma_xx")
 
 
