@@ -22,7 +22,12 @@ LONGEST = 50
 
 
 class Departure(NamedTuple):
-    """A network below a strict saddle."""
+    """A network below a strict saddle.
+
+    >>> from deeplinear import SquaredError
+    >>> round(leave(SquaredError.from_moments([[2.0]]), Network([[[0.0]], [[0.0]]])).drop, 12)
+    2.0
+    """
 
     network: Network
     loss: float
@@ -35,7 +40,12 @@ class Departure(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """Critical points, each reached by the flow from beside the one before."""
+    """Critical points, each reached by the flow from beside the one before.
+
+    >>> from deeplinear import SquaredError, gradient_flow
+    >>> chain(SquaredError.from_moments([[1.0]]), (1, 1, 1), 0, gradient_flow).complete
+    True
+    """
 
     visits: tuple[Visit, ...]
     """What each run saw of the saddle that it came from (its times count from the kick off it), the end last."""

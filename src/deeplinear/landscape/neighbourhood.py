@@ -26,7 +26,12 @@ PROBE = 1e-3
 
 
 class CriticalSet(NamedTuple):
-    """The critical points in a neighbourhood of one."""
+    """The critical points in a neighbourhood of one.
+
+    >>> from deeplinear import SquaredError
+    >>> critical_set(SquaredError.from_moments([[2.0]]), Network([[[2.0]], [[1.0]]])).orbit_dimension
+    1
+    """
 
     dimension: int | None
     """Dimension of the set where it is smooth; None where it crosses itself or a cusp and `tangent` is only a bound."""

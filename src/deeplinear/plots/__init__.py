@@ -10,6 +10,10 @@ from .dynamics import loss as loss
 from .dynamics import modes as modes
 from .dynamics import overview as overview
 from .landscape import atlas as atlas
+from .layers import layers_together as layers_together
+from .layers import loss_bounds as loss_bounds
+from .layers import misalignment as misalignment
+from .layers import weight_norm as weight_norm
 from .matrices import similarity as similarity
 from .phase import phase_plane as phase_plane
 from .phase import phase_space as phase_space

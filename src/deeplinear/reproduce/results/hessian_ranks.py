@@ -8,6 +8,7 @@ with the dimension of the set of minima corrected. Samples and further shapes ar
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -162,7 +163,7 @@ def _spectrum(ax: Axes, values: np.ndarray, rank: int, k: int, label: str) -> No
     ax.axvline(rank + 0.5, color=style.colour(k), linewidth=0.9, linestyle=":")
 
 
-def _finish(ax: Axes, title: str, key: str) -> None:
+def _finish(ax: Axes, title: str, key: Literal["lower left", "upper right"]) -> None:
     style.canvas(ax, title)
     ax.set_yscale("log")
     ax.set_ylim(1e-19, 1e3)
