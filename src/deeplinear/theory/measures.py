@@ -60,8 +60,17 @@ def extreme_curvatures(question: Question, weights: Layers) -> tuple[float, floa
         values = np.linalg.eigvalsh(quadratic.hessian(weights))
         return float(values[0]), float(values[-1]), "dense Hessian"
     rng = question.rng()
-    apply = lambda v: flat(quadratic.times(weights, apart(v, weights)))
-    found, used = ends(Problem(apply, lambda: rng.standard_normal(size), size, STEPS, 1e-8, 1e-13, STEPS), 1, 1)
+    problem = Problem(
+        apply=lambda v: flat(quadratic.times(weights, apart(v, weights))),
+        draw=lambda: rng.standard_normal(size),
+        inside=lambda v: v,
+        dimension=size,
+        basis=STEPS,
+        tolerance=1e-8,
+        noise=1e-13,
+        products=STEPS,
+    )
+    found, used = ends(problem, 1, 1)
     return float(found.values[0]), float(found.values[-1]), f"{used} Lanczos steps"
 
 

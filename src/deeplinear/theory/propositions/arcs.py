@@ -22,7 +22,7 @@ ROUNDING = "rounding, times h-th roots and their powers"
 
 
 def _arcs_as_printed(question: Question) -> Finding:
-    """Errata 15 and 28: the loss without 1/2; of mixed arcs 'nothing can be said', they can have inner maxima."""
+    """As printed: the loss without 1/2; of mixed arcs 'nothing can be said', they can have inner maxima."""
     if (fails := several_layers(question)) is not None:
         return fails
     size = float(np.sum(question.target.sigma**2))

@@ -16,7 +16,7 @@ ROUNDING = "rounding of products of h matrices"
 
 
 def _rate_as_printed(question: Question) -> Finding:
-    """Erratum 7: the third line of (19) with + 2 [A^h, (A^h)^T]."""
+    """As printed: the third line of (19) with + 2 [A^h, (A^h)^T]."""
     reached = question.A**question.depth
     half = commutator(reached, question.E.T)
     own = commutator(reached, reached.T)

@@ -29,7 +29,7 @@ def _regular(question: Question) -> Finding | None:
 
 
 def _unbounded_as_printed(question: Question) -> Finding:
-    """Erratum 3: every M_c unbounded, every Hessian singular; read at the origin, the whole of M_c at its level."""
+    """As printed: every M_c unbounded, every Hessian singular; read at the origin, the whole of M_c at its level."""
     if (fails := _regular(question)) is not None:
         return fails
     if (size := sum(W.size for W in question.weights)) > DENSE_WEIGHTS:
@@ -154,7 +154,7 @@ def images(question: Question) -> Finding:
 
 
 def _classified_as_printed(question: Question) -> Finding:
-    """Errata 17 and 18: two blocks Z vanish at every critical point; A_1 with S = {1..r}, r < d_y, is non-strict."""
+    """As printed: two blocks Z vanish at every critical point; A_1 with S = {1..r}, r < d_y, is non-strict."""
     if (fails := several_layers(question)) is not None:
         return fails
     if question.depth > 2:

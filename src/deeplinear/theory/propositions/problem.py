@@ -19,7 +19,7 @@ JACOBIAN = 4_000_000
 
 
 def _flow_is_that_of_sigma(question: Question) -> Finding:
-    """Erratum 1: the printed equivalence taken to hold for the gradient flow too, in any unit of time."""
+    """As printed: the printed equivalence taken to hold for the gradient flow too, in any unit of time."""
     return Finding(_transport(question, preconditioned=False), 1e-10, "rounding", "velocities, best unit of time")
 
 
@@ -58,7 +58,7 @@ def _transport(question: Question, preconditioned: bool) -> float:
 
 
 def _bound_on_the_dimension(question: Question) -> Finding:
-    r"""Erratum 2: dim M_0 at least $\sum_i d_i^2$."""
+    r"""As printed: dim M_0 at least $\sum_i d_i^2$."""
     fails = first(several_layers(question), no_bottleneck(question))
     if fails is not None:
         return fails

@@ -40,7 +40,7 @@ def conjugated_variations(question: Question) -> Finding:
 
 
 def _vanishing_as_printed(question: Question) -> Finding:
-    """Erratum 21: the direction P^{-1} V P at P (A_1 + Z) P^{-1}."""
+    """As printed: the direction P^{-1} V P at P (A_1 + Z) P^{-1}."""
     return _vanishing(question, lambda point, V: point.conjugate_back(V))
 
 
@@ -119,7 +119,7 @@ def _inverted(question: Question) -> list[Point]:
 
 
 def _negative_as_printed(question: Question) -> Finding:
-    """Errata 21 and 22: the direction P^{-1} R P, and U_K = E_{i,j}, where j may exceed r."""
+    """As printed: the direction P^{-1} R P, and U_K = E_{i,j}, where j may exceed r."""
     return _negative(question, printed=True, shifted=True)
 
 
@@ -198,7 +198,7 @@ def _single_entry(weights: Layers, layer: int, row: int, column: int) -> Layers:
 
 
 def _sum_of_squares_as_printed(question: Question) -> Finding:
-    """Errata 25 and 26: lower index h - l_3 - 1 in (38) and (41), and sigma_j^2 G_kj in (42)."""
+    """As printed: lower index h - l_3 - 1 in (38) and (41), and sigma_j^2 G_kj in (42)."""
     if (fails := several_layers(question, 3)) is not None:
         return fails
     points = _tightened(question)

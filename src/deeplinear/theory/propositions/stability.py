@@ -6,8 +6,10 @@ from itertools import pairwise
 import numpy as np
 
 from ...blockshift import flow
+from ...diagnostics import weight_bounds
 from ...landscape.forms import squared_norm
 from ...landscape.settling import relative_gradient
+from ...network import Network
 from ..assuming import several_layers, worst
 from ..measures import inner, least_gradient, second_variation, slope, square_loss
 from ..points import Point, is_critical, is_top, largest_rank, learned, made, make_point
@@ -18,8 +20,8 @@ from .second_order import exchange
 ROUNDING = "rounding of products of h matrices"
 STEP = 1e-2
 """Share of a singular value by which a saddle is left."""
-RISE = 1e-9
-"""Rise of the loss, relative to its start, that an integrator may leave."""
+RISE = 1e-6
+"""Rise of the loss relative to its start, and of a norm beyond its bound, that an integrator may leave."""
 
 
 @statement(
@@ -30,10 +32,10 @@ RISE = 1e-9
     "one of them.",
     latex=r"\dot L = -\|\dot A\|_F^2 \text{, so } \dot L(A^*) = 0 \Leftrightarrow \dot A = 0, \quad "
     r"\|A(t)\| < \infty, \quad A(t) \to A^*",
-    assumptions="boundedness and convergence are looked at along a given trajectory alone",
+    assumptions="none; bounds of the norms (`diagnostics.weight_bounds`) and the end are read from a given trajectory",
 )
 def convergence(question: Question) -> Finding:
-    """The slope of the loss along the velocity; of a path: finite norms, falling loss, a still end."""
+    """The slope of the loss along the velocity; of a path: norms within bounds, falling loss, the end's gradient."""
     moving = question.velocity
     along = slope(lambda weights: square_loss(question.sigma, weights), question.weights, moving)
     off = relative(along + inner(moving, moving), _fall(question, moving))
@@ -41,24 +43,43 @@ def convergence(question: Question) -> Finding:
         return Finding(off, 1e-12, ROUNDING, "no trajectory given")
     losses = [float(square_loss(question.sigma, weights)) for _, weights in question.path]
     rise = max((after - before for before, after in pairwise(losses)), default=0.0) / max(losses[0], 1e-300)
-    largest = max(relative(weights) for _, weights in question.path)
-    kind, still = _end(question)
-    note = f"largest norm {largest:.4g}; the run ended as {kind}, relative gradient {still:.1e}"
-    if not (np.isfinite(largest) and rise <= RISE):
-        return Finding(rise if np.isfinite(largest) else np.inf, RISE, "error of an integrator", note)
+    filled = _filled(question)
+    note = f"the path fills {filled:.2g} of its bound; {_end(question)}"
+    along_path = worst([rise, max(0.0, filled - 1)])
+    if not along_path <= RISE:
+        return Finding(along_path, RISE, "error of an integrator", note)
     return Finding(off, 1e-12, ROUNDING, note)
+
+
+def _filled(question: Question) -> float:
+    """Largest share of a layer's norm in the bound that holds for all times of a flow from the path's start."""
+    networks = [weights for _, weights in question.given_path]
+    bounds = weight_bounds(question.objective, Network(networks[0])).layers
+    return worst(
+        float(np.linalg.norm(W, 2)) / max(bound, 1e-300)
+        for weights in networks
+        for W, bound in zip(weights, bounds, strict=True)
+    )
+
+
+def _end(question: Question) -> str:
+    """How the run ended, and the relative gradient there."""
+    kind = getattr(getattr(question.trajectory, "ending", None), "kind", None)
+    still = relative_gradient(question.target, question.path[-1][1])
+    return f"relative gradient {still:.1e} at the end{f' ({kind})' if kind else ''}"
+
+
+def _rise(question: Question, weights: Layers) -> float:
+    """Relative rise of the loss along the velocity of a network on the path."""
+    moving = velocity(question.sigma, weights)
+    rate = slope(lambda layers: square_loss(question.sigma, layers), weights, moving)
+    return max(0.0, rate) / max(inner(moving, moving), least_gradient(question.sigma, weights) ** 2, 1e-300)
 
 
 def _fall(question: Question, moving: Layers) -> float:
     """Size of the loss's slope along the velocity, no less than what rounding of the gradient leaves."""
     speed = squared_norm(moving) ** 0.5
     return speed * max(speed, least_gradient(question.sigma, question.weights))
-
-
-def _end(question: Question) -> tuple[str, float]:
-    """How the run ended, and the relative gradient there."""
-    ending = getattr(question.trajectory, "ending", None)
-    return getattr(ending, "kind", "unknown"), relative_gradient(question.target, question.path[-1][1])
 
 
 @statement(
@@ -77,12 +98,7 @@ def lyapunov(question: Question) -> Finding:
     squares = sum(float(term.inner(term)) for term in terms)
     moving = [np.asarray(W) for W in flow(A, question.E).layers]
     along = slope(lambda weights: square_loss(question.sigma, weights), question.weights, moving)
-    rises = worst(
-        max(
-            0.0, slope(lambda weights: square_loss(question.sigma, weights), weights, velocity(question.sigma, weights))
-        )
-        for _, weights in question.path
-    )
+    rises = worst(_rise(question, weights) for _, weights in question.path)
     return Finding(
         worst([relative(along + squares, _fall(question, moving)), max(0.0, -question.loss), rises]), 1e-12, ROUNDING
     )
