@@ -141,7 +141,7 @@ def origin(question: Question) -> Finding:
     if (fails := several_layers(question)) is not None:
         return fails
     if not question.target.rank:
-        return does_not_apply("Sigma is zero")
+        return does_not_apply("needs a Sigma that is not zero")
     size = float(np.sum(question.target.sigma**2))
     zero = [np.zeros_like(W) for W in question.weights]
     value = float(square_loss(question.sigma, zero))

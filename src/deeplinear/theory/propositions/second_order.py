@@ -143,7 +143,7 @@ def negative_direction(question: Question) -> Finding:
 def _negative(question: Question, printed: bool = False, shifted: bool = False) -> Finding:
     points = _inverted(question)
     if question.depth < 2 or not points:
-        return does_not_apply("no critical point leaves a stronger mode than it learns")
+        return does_not_apply("needs a critical point that leaves a stronger mode than it learns")
     gaps, sigma = [], question.target.sigma
     for point in points:
         i, j = exchanged(question, point)

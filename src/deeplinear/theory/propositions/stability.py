@@ -14,7 +14,7 @@ from ..assuming import several_layers, worst
 from ..measures import inner, least_gradient, second_variation, slope, square_loss
 from ..points import Point, is_critical, is_top, largest_rank, learned, made, make_point
 from ..question import Layers, Question, product, relative, velocity
-from ..statement import Finding, statement
+from ..statement import Finding, does_not_apply, statement
 from .second_order import exchange
 
 ROUNDING = "rounding of products of h matrices"
@@ -112,7 +112,7 @@ def lyapunov(question: Question) -> Finding:
     "many as data and widths allow, it is a global minimum, else a saddle: there are lower and higher losses nearby. "
     "The loss is neither convex nor concave.",
     latex=r"A^h = \mathrm{blk}_h(S \Sigma), \quad L = \tfrac12 \sum_i (1 - s_i) \sigma_i^2",
-    assumptions="two layers or more",
+    assumptions="two layers or more; Sigma is not zero",
     erratum="After it: L(0) is half of |Sigma|^2. Item 3(b): r runs from 0. Behind a bottleneck (against assumption 1) "
     "'rank d_y' becomes the largest rank that fits.",
 )
@@ -120,6 +120,8 @@ def critical_values(question: Question) -> Finding:
     """Gradient, product and loss of made points (and of the network where it is critical); steps off each saddle."""
     if (fails := several_layers(question)) is not None:
         return fails
+    if not question.target.rank:
+        return does_not_apply("needs a Sigma that is not zero")
     points = made(question)
     off = worst(value_gap(question, point.signature, point.weights) for point in points)
     steps = worst(gap for point in points for gap in saddle_gaps(question, point))
