@@ -122,3 +122,19 @@ def test_reduction_of_the_wide_problem_is_exact(suite):
     part = small_field.layers(small_field(0.0, small_field.flat(small.starts[0])))
     np.testing.assert_allclose(whole[0], part[0] @ basis.T, atol=1e-14)
     np.testing.assert_allclose(whole[2], part[2], atol=1e-14)
+
+
+def test_completion_reaches_its_goal_by_both(suite, monkeypatch):
+    completion = suite("completion")
+    for name, value in {"SIZE": 20, "RANK": 1, "SEEN": 200, "DEPTH": 2, "GOAL": 1e-4}.items():
+        monkeypatch.setattr(completion, name, value)
+    problem = completion.build(0.005)
+    assert np.mean(problem.target**2) == pytest.approx(1)
+    flow = completion.ours(problem)
+    assert flow.training_error <= 1e-4 and flow.test_error < 1e-2 and flow.evaluations > 0
+    pytest.importorskip("torch")
+    loop = completion.by_torch(problem, 0.5, 0.0, 20.0)
+    assert (
+        loop.training_error <= 1e-4 and loop.test_error < 1e-2
+    )  # it looks every 50 steps, so it may go on for a while
+    assert not completion.by_torch(problem, 1e3, 0.0, 20.0).training_error <= 1e-4

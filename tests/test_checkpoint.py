@@ -35,7 +35,7 @@ def in_pieces(path, objective, network, ts, seed, **options):
     """The run, stopped after random numbers of steps and called again."""
     rng, budget, stops = np.random.default_rng(seed), 0, 0
     while True:
-        budget += int(rng.integers(1, 60))
+        budget += int(rng.integers(1, 25))
         trajectory = gradient_flow(objective, network, ts, checkpoint=path, max_steps=budget, **options)
         if trajectory.ending.kind != "steps":
             return trajectory, stops

@@ -29,7 +29,13 @@ from .flows.solve import gradient_flow as gradient_flow
 from .learning import learn as learn
 from .measuring import measure as measure
 from .network import Network as Network
+from .objectives import CrossEntropy as CrossEntropy
+from .objectives import Huber as Huber
+from .objectives import Logistic as Logistic
+from .objectives import MatrixCompletion as MatrixCompletion
+from .objectives import MatrixSensing as MatrixSensing
 from .objectives import SquaredError as SquaredError
+from .objectives import minimum_nuclear_norm as minimum_nuclear_norm
 from .plots.report import report as report
 from .predict.choice import learning_times as learning_times
 from .trajectory import Ending as Ending

@@ -6,8 +6,9 @@ matrices costs to do. Two changes of form take that away for small networks: pro
 into one piece of machine code. An evaluation of the field of 11-6-6-6-6-4 then takes 0.25 microseconds instead of 5.
 
 The tag is internal to XLA. Where it is not honoured the program runs as any other, slower; where XLA cannot compile the
-tagged program ("not implemented") the plain form is used. Values agree to rounding in every case; a test measures
-that the tag still does its work.
+tagged program ("not implemented", for instance a scatter) the plain form is used, and so it is for an objective that
+says `one_kernel = False` of itself, because it is more work than the network or takes long to compile. Values agree to
+rounding in every case; a test measures that the tag still does its work.
 """
 
 from collections.abc import Callable
@@ -37,22 +38,22 @@ def is_small(network: Network) -> bool:
 def advance(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
     """`stepping.advance`, compiled once per method and shape in the form that suits it."""
     state = method, problem, progress, limits, budget
-    return _as_suits(progress.network, lambda: _one_kernel(*state), lambda: _plain(*state))
+    return _as_suits(problem, progress.network, lambda: _one_kernel(*state), lambda: _plain(*state))
 
 
 def advance_members(method: Method, each: Problem, shared: Problem, *state: Any):
     """`advance` of every member of an ensemble: `state` with a leading axis, see `over_members`."""
     members = method, each, shared, *state
-    return _as_suits(state[0].network, lambda: _members_as_kernels(*members), lambda: _members_plain(*members))
+    return _as_suits(shared, state[0].network, lambda: _members_as_kernels(*members), lambda: _members_plain(*members))
 
 
-def _as_suits(network: Network, kernel: Callable, plain: Callable) -> Any:
-    """One kernel for small networks, unless XLA refuses."""
-    if is_small(network) and not _refused:
+def _as_suits(problem: Problem, network: Network, kernel: Callable, plain: Callable) -> Any:
+    """One kernel for small networks, unless the objective does not want it or XLA refuses."""
+    if is_small(network) and getattr(problem.objective, "one_kernel", True) and not _refused:
         try:
             return kernel()
         except jax.errors.JaxRuntimeError as error:
-            if "not implemented" not in str(error).lower():
+            if "implemented" not in str(error).lower():  # "not implemented", "UNIMPLEMENTED"
                 raise
             _refused.append(str(error))
     return plain()
@@ -143,7 +144,7 @@ _members_plain = over_members(stepping.advance)
 def text_of_one_kernel(method: Method, problem: Problem, network: Network) -> str:
     """What XLA made of the tagged form, for whoever wants to see whether the tag is honoured."""
     progress = begin(method, problem, network, np.asarray(1e-6))
-    numbers: list[Any] = [np.full(stepping.BUFFER, np.inf), *(np.asarray(1.0),) * 6]
+    numbers: list[Any] = [np.full(stepping.BUFFER, np.inf), *(np.asarray(1.0),) * 7]
     form: Any = eqx.filter_jit(_kernel)
     lowered = form.lower(method, problem, progress, Limits(*numbers), np.asarray(1))
     return lowered.compile().compiled.as_text()

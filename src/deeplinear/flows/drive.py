@@ -22,6 +22,7 @@ MOST_STEPS = 4096  # of a first segment, before the speed is known
 EVALUATIONS, RATE, START = 40, 1e9, 1e-6  # the guess of it: evaluations a step, operations a second, seconds a call
 LOOK_SECONDS = 0.05  # between looks for Ctrl-C
 PATIENCE_SECONDS = 0.5  # after Ctrl-C a segment may take this to end; then it is left to itself
+MANY, WIDEST = 400, 16.0  # kept outputs below which chosen ones lie farther apart, and by how much at most
 T = TypeVar("T")
 KINDS = {
     stepping.REACHED: "time",
@@ -148,7 +149,8 @@ class Run:
         else:
             targets[0] = np.inf if max_time is None else max_time
             scales = self.time_unit, self.marks.matrix_size, self.goal
-        numbers = (targets, *scales, self.marks.noise, self.rtol, self.atol)
+        spread = np.clip(MANY / (self.recorder.keep or MANY), 1.0, WIDEST)
+        numbers = (targets, *scales, self.marks.noise, self.rtol, self.atol, spread)
         on_host: list[Any] = [np.asarray(number) for number in numbers]  # the compiled call takes them over
         return stepping.Limits(*on_host)
 

@@ -212,7 +212,7 @@ class Portion:
         targets = np.where(ahead < len(times), times[np.minimum(ahead, len(times) - 1)], np.inf)
         same = lambda number: np.full(len(done), number)
         limits: list[Any] = [targets, *map(same, (np.inf, np.inf, -np.inf, 0.0, self.ensemble.rtol))]
-        limits.append(self.ensemble.atol[self.rows])
+        limits += [self.ensemble.atol[self.rows], same(1.0)]
         return stepping.Limits(*limits)
 
     def _record(self, done: np.ndarray, counts: Any, when: Any, networks: Network) -> np.ndarray:

@@ -1,23 +1,24 @@
 """Vector fields of the gradient flow, evaluated along the thinner outer side of the chain."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._linalg import product
+from .._linalg import are_fused, chain, product
 from ..network import Network
 from ..objectives import gradient_of
 
 
-def velocity(objective: Callable, network: Network, mask: Network | None = None, weight_decay: Any = None) -> Network:
+def velocity(objective: Any, network: Network, mask: Network | None = None, weight_decay: Any = None) -> Network:
     r"""$\dot W_j = W_{j+1:h}^T \, (-\nabla L(W)) \, W_{1:j-1}^T - \gamma W_j$, zero where `mask` is False.
 
     Products are accumulated from the outer side with fewer rows, so that no d_j x d_x matrix is formed between wide
     inputs and few outputs: cost min(d_x, d_y) sum_j d_j d_{j-1} up to a small factor, 4 to 5 times less than
-    reverse-mode differentiation of the chain on 784-128-128-10.
+    reverse-mode differentiation of the chain on 784-128-128-10. Where few entries are observed of what a thin network
+    maps (`MatrixCompletion.gradient_between`), no d_y x d_x matrix is formed at all: the network falls into two at its
+    thinnest layer, and each half sees the gradient times the other.
 
     >>> from deeplinear import Network, SquaredError
     >>> velocity(SquaredError.from_moments([[2.0]]), Network([[[1.0]], [[1.0]]])).weights[0].tolist()
@@ -25,15 +26,31 @@ def velocity(objective: Callable, network: Network, mask: Network | None = None,
 
     Source: the gradient of a product; Arora, Cohen and Hazan (2018), eq. (4).
     """
-    weights = network.weights
-    residual = -gradient_of(objective)(network.end_to_end)
-    along = _from_outputs if residual.shape[0] <= residual.shape[1] else _from_inputs
-    slopes = along(weights, residual)
+    weights, cut = network.weights, _cut(objective, network)
+    if cut is None:
+        slopes = _along(weights, -gradient_of(objective)(network.end_to_end))
+    else:
+        below, above = objective.gradient_between(chain(weights[cut:]), chain(weights[:cut]))
+        slopes = _along(weights[:cut], -below) + _along(weights[cut:], -above)
     if weight_decay is not None:
         slopes = [slope - weight_decay * W for slope, W in zip(slopes, weights, strict=True)]
     if mask is not None:
         slopes = [jnp.where(m, slope, 0.0) for m, slope in zip(mask.weights, slopes, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(network), slopes)
+
+
+def _cut(objective: Any, network: Network) -> int | None:
+    """Layers up to the thinnest hidden one, where the objective wants the network as two factors; else None."""
+    is_thin = getattr(objective, "is_thin", None)
+    if is_thin is None or network.depth == 1 or are_fused():
+        return None
+    hidden = network.widths[1:-1]
+    return hidden.index(min(hidden)) + 1 if is_thin(min(hidden)) else None
+
+
+def _along(weights: tuple[Array, ...], residual: Array) -> list[Array]:
+    """dW_j of the layers `weights` under `residual`, accumulated from the side with fewer rows."""
+    return (_from_outputs if residual.shape[0] <= residual.shape[1] else _from_inputs)(weights, residual)
 
 
 def _from_outputs(weights: tuple[Array, ...], residual: Array) -> list[Array]:

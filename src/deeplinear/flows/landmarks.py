@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Array
 
 from ..network import Network
-from ..objectives import SquaredError
+from ..objectives import SquaredError, gradient_of, knows_minimum
 from .compiled import jitted
-from .fields import gradient_of
 
 FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to the zero map's
 
@@ -22,7 +21,7 @@ class Landmarks(NamedTuple):
     noise: float
     """Rounding error of the gradient with respect to the end-to-end matrix."""
     matrix_size: float
-    """Norm of the optimum; 0 where it is unknown."""
+    """Norm of the optimum, or of the lowest point straight down from zero; 0 where both are unknown."""
     excess: float | None
     excess_of_zero: float | None
     tail: float
@@ -64,16 +63,16 @@ def landmarks(objective: Any, network: Network) -> Landmarks:
 
 def on_host(surveyed: tuple) -> Landmarks:
     """The landmarks in what `survey` returns."""
-    at_start, at_zero, known = surveyed
+    at_start, at_zero, ahead, known = surveyed
     noise = float(np.finfo(np.float64).eps) * (float(at_start) + float(at_zero))
     if known is None:
-        return Landmarks(noise, 0.0, None, None, 0.0, None)
-    size, excess, of_zero, tail, modes = known
+        return Landmarks(noise, float(ahead), None, None, 0.0, None)
+    excess, of_zero, tail, modes = known
     if modes is not None:
         U, V, targets = (np.asarray(part) for part in modes)
         seen = np.abs(targets) > 1e-12 * np.abs(targets).max(initial=0.0)
         modes = (U, V, np.where(seen, 1 / np.where(seen, targets, 1.0), 0.0))
-    return Landmarks(noise, float(size), float(excess), float(of_zero), float(tail), modes)
+    return Landmarks(noise, float(ahead), float(excess), float(of_zero), float(tail), modes)
 
 
 @eqx.filter_jit
@@ -81,15 +80,27 @@ def survey(objective: Any, network: Network) -> tuple:
     """Gradients at the start and at zero; sizes, losses and modes where the objective has closed forms, else None."""
     gradient, W, rank = gradient_of(objective), network.end_to_end, network.max_rank
     zero = jnp.zeros_like(W)
-    sizes = jnp.linalg.norm(gradient(W)), jnp.linalg.norm(gradient(zero))
-    if not hasattr(objective, "minimum_at_rank"):
+    sizes = jnp.linalg.norm(gradient(W)), jnp.linalg.norm(gradient(zero)), _size_ahead(objective, zero)
+    if not knows_minimum(objective, rank):
         return *sizes, None
-    tail = objective.minimum_at_rank(rank) - objective.minimum
-    known = jnp.linalg.norm(objective.optimum), objective.excess(W, rank), objective.excess(zero, rank), tail
+    losses = objective.excess(W, rank), objective.excess(zero, rank)
     if not isinstance(objective, SquaredError):
-        return *sizes, (*known, None)
+        return *sizes, (*losses, jnp.zeros(()), None)
+    tail = objective.minimum_at_rank(rank) - objective.minimum
     U, _, V = objective.modes
-    return *sizes, (*known, (U, V, jnp.sum(U * (objective.optimum_at_rank(rank) @ V), axis=0)))
+    modes = U, V, jnp.sum(U * (objective.optimum_at_rank(rank) @ V), axis=0)
+    return *sizes, (*losses, tail, modes)
+
+
+def _size_ahead(objective: Any, zero: Array) -> Array:
+    """Norm of the optimum, or |G|^3 / <G, H G> at zero, where the loss along -G has its minimum to second order."""
+    if isinstance(objective, SquaredError):
+        return jnp.linalg.norm(objective.optimum)
+    if not hasattr(objective, "hessian_vector"):
+        return jnp.zeros(())
+    G = gradient_of(objective)(zero)
+    bend = jnp.sum(G * objective.hessian_vector(zero, G))
+    return jnp.where(bend > 0, jnp.linalg.norm(G) ** 3 / jnp.where(bend > 0, bend, 1.0), 0.0)
 
 
 class Standing(NamedTuple):
@@ -103,7 +114,7 @@ class Standing(NamedTuple):
 def stand_of(objective: Any, network: Network) -> Standing:
     """End-to-end matrix, loss, and loss above the smallest that the widths allow (None: unknown)."""
     W = network.end_to_end
-    excess = objective.excess(W, network.max_rank) if hasattr(objective, "excess") else None
+    excess = objective.excess(W, network.max_rank) if knows_minimum(objective, network.max_rank) else None
     return Standing(W, objective(W), excess)
 
 

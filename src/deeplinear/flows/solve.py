@@ -73,8 +73,8 @@ def gradient_flow(
 
     - `ts`: increasing times >= 0 at which to keep the network, shape (time,). None: runs until the excess loss is
       `tolerance` times that of the start (or of the zero map, if smaller), until a saddle holds it, or until
-      `max_time` (None: ten times a generous estimate of when the last mode is learned), and keeps about `keep` times
-      spread evenly along the path.
+      `max_time` (None: ten times a generous estimate of when the last mode is learned; no limit for sensing and
+      completion), and keeps about `keep` times spread evenly along the path. A smaller `keep` allows longer steps.
     - `rtol`: relative error of the end-to-end matrix along the path that is aimed at, transition times included; the
       tolerance per step, in every layer's Frobenius norm, is a fixed share of it. `atol`: the same in absolute terms
       (None: rtol times 1e-9 of the largest layer). With `ts=None`, rtol is at most a tenth of the square root of the
@@ -119,7 +119,7 @@ def gradient_flow(
 
     A run that stops early says so in `trajectory.ending` and does not raise. Raises `ValueError` for widths that do not
     fit the objective, times that are unsorted or negative, a tolerance below what float64 can give, and for `ts=None`
-    without `max_time` where the smallest loss is unknown (an objective other than `SquaredError`, or weight decay), for
+    without `max_time` where the smallest loss is unknown (`objectives.knows_minimum`, or weight decay), for
     `ts=None` of ensembles and where diffrax integrates, and for leading axes that disagree.
 
     >>> import deeplinear as dl
@@ -285,8 +285,8 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, s
     if batch is not None:
         network = spread(network, batch)
     shape = (network.widths[-1], network.widths[0])
-    if hasattr(objective, "optimum") and objective.optimum.shape[-2:] != shape:
-        d_y, d_x = objective.optimum.shape[-2:]
+    d_y, d_x = objective.optimum.shape[-2:] if hasattr(objective, "optimum") else getattr(objective, "shape", shape)
+    if (d_y, d_x) != shape:
         raise ValueError(
             f"`network`: maps {shape[1]} inputs to {shape[0]} outputs, but the objective has {d_x} and {d_y}"
         )

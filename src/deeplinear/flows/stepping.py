@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..network import Network
+from ..objectives import knows_minimum
 from .algebra import layer_norms, norm
 from .fields import velocity
 from .projection import imbalances, projected
@@ -91,6 +92,8 @@ class Limits(NamedTuple):
     """Rounding error of the gradient with respect to the end-to-end matrix."""
     rtol: Array
     atol: Array
+    spread: Array
+    """How many times farther apart chosen outputs may be than `TIME_SPACING` and `MATRIX_SPACING` say."""
 
 
 class Problem(eqx.Module):
@@ -107,7 +110,7 @@ class Problem(eqx.Module):
 
     def excess(self, W: Array) -> Array:
         """Loss above the smallest loss of any matrix, or the plain loss where that is unknown."""
-        return getattr(self.objective, "excess", self.objective)(W)
+        return self.objective.excess(W) if knows_minimum(self.objective) else self.objective(W)
 
 
 def per_step(method: Method, tolerance: Any, network: Network) -> Any:
@@ -181,8 +184,8 @@ def advance(
 def _spacing(progress: Progress, limits: Limits) -> tuple[Array, Array]:
     """How far apart outputs may be in t and in the end-to-end matrix."""
     size = jnp.fmax(limits.matrix_size, jnp.linalg.norm(progress.recorded))
-    longest_t = TIME_SPACING * jnp.maximum(progress.recorded_t, limits.time_unit)
-    return longest_t, MATRIX_SPACING * jnp.maximum(size, 1e-300)
+    longest_t = TIME_SPACING * limits.spread * jnp.maximum(progress.recorded_t, limits.time_unit)
+    return longest_t, MATRIX_SPACING * limits.spread * jnp.maximum(size, 1e-300)
 
 
 def _try_step(

@@ -1,19 +1,17 @@
-"""Objectives: functions of the end-to-end matrix, with closed forms where mathematics has them."""
+"""The squared error of a linear map: everything about it has a closed form."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array
 
-from ._linalg import from_svd, product, psd_root, thin_svd
-from ._types import Matrix, Scalar
-from .conventions import HALF_MEAN, LossScale
-from .data import Modes, Moments, Whitening, check_samples
+from .._linalg import from_svd, product, psd_root, thin_svd
+from .._types import Matrix, Scalar
+from ..conventions import HALF_MEAN, LossScale
+from ..data import Modes, Moments, Whitening, check_samples
+from .arguments import traced
 
 
 class SquaredError(eqx.Module):
@@ -67,7 +65,7 @@ class SquaredError(eqx.Module):
         >>> SquaredError.of([[1.0], [2.0]], [[2.0], [4.0]]).optimum.tolist()
         [[2.0]]
         """
-        if not _traced(X, Y):
+        if not traced(X, Y):
             return cls.from_data(Moments.of(X, Y), scale)
         X, Y = jnp.asarray(X, dtype=float), jnp.asarray(Y, dtype=float)
         check_samples(*(np.broadcast_to(0.0, array.shape) for array in (X, Y)))  # their shapes
@@ -94,7 +92,7 @@ class SquaredError(eqx.Module):
         sum scales need. Raises `ValueError` for shapes that do not fit, a sigma_xx that is no covariance, a sigma_yx
         that correlates with inputs of no variance.
         """
-        if not _traced(sigma_yx, sigma_xx, trace_yy):
+        if not traced(sigma_yx, sigma_xx, trace_yy):
             moments = Moments.given(sigma_yx, sigma_xx, trace_yy, count)
             _check_range(moments)
             identity = np.array_equal(moments.sigma_xx, np.eye(moments.d_x))
@@ -112,11 +110,11 @@ class SquaredError(eqx.Module):
 
         Source: Altafini, eqs. (5) and (6).
         """
-        traced = _traced(s)
-        s = jnp.asarray(s, dtype=float) if traced else np.asarray(s, dtype=float)
+        is_traced = traced(s)
+        s = jnp.asarray(s, dtype=float) if is_traced else np.asarray(s, dtype=float)
         if s.ndim != 1 or not 1 <= s.size <= min(d_x, d_y):
             raise ValueError(f"`s`: has shape {s.shape}; give 1 to {min(d_x, d_y)} singular values")
-        if not traced and not (np.isfinite(s) & (s >= 0)).all():
+        if not is_traced and not (np.isfinite(s) & (s >= 0)).all():
             bad = s[~(np.isfinite(s) & (s >= 0))][0]
             raise ValueError(f"`s`: has the value {bad:g}; singular values are finite and at least 0")
         return cls.from_moments((np.eye(d_y, s.size) * s[None, :]) @ np.eye(s.size, d_x), scale=scale)
@@ -141,6 +139,11 @@ class SquaredError(eqx.Module):
         r"""$\nabla L(W) = c (W - W^*) \Sigma_{xx}$, shape (d_y, d_x)."""
         residual = self.factor * (W - self.optimum)
         return residual if self._sigma_xx is None else product(residual, self._sigma_xx)
+
+    def hessian_vector(self, W: Matrix, V: Matrix) -> Matrix:
+        r"""$\nabla^2 L(W)[V] = c V \Sigma_{xx}$, shape (d_y, d_x), the same at every W."""
+        moved = self.factor * V
+        return moved if self._sigma_xx is None else product(moved, self._sigma_xx)
 
     @property
     def sigma_xx(self) -> Array:
@@ -198,16 +201,6 @@ class SquaredError(eqx.Module):
     def __repr__(self) -> str:
         d_y, d_x = jnp.shape(self.optimum)[-2:]
         return f"SquaredError({d_x} inputs -> {d_y} outputs, {self.scale}{', whitened' if self.whitened else ''})"
-
-
-def gradient_of(objective: Callable) -> Callable:
-    """W -> dL/dW: the objective's own closed form where it has one, else automatic differentiation."""
-    return getattr(objective, "gradient", None) or jax.grad(objective)
-
-
-def _traced(*values: Any) -> bool:
-    """Whether JAX is tracing any of these: shapes can be checked then, numbers cannot."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def _check_range(moments: Moments) -> None:

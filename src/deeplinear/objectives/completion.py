@@ -1,0 +1,159 @@
+"""Matrix completion: squared error on the observed entries of a matrix."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from .._types import Matrix, Scalar
+from ..conventions import HALF_MEAN, LossScale
+from .arguments import indices, numbers, traced
+from .measurements import placed
+
+SPARSE = 1 / 16  # share of observed entries below which they are kept one by one; above, as matrices of the size of W
+
+
+class MatrixCompletion(eqx.Module):
+    r"""Squared error on observed entries: $L(W) = \frac{c}{2n} \sum_{i=1}^n (W_{r_i k_i} - y_i)^2$.
+
+    `values`: the y_i, shape (n,). `observed`: their places, whole numbers (n, 2) of rows and columns from 0, of a
+    matrix of `shape` (d_y, d_x) (None: just large enough). An entry observed more than once counts as often: its values
+    are averaged, the average gets their number as its weight, and `minimum` is the loss that their disagreement leaves.
+    c is the factor of the loss scale, every observation being a sample of one output. Where less than a sixteenth of
+    the entries is observed, memory grows with their number alone. Inside `jit`, `vmap` and `grad` the values may be
+    traced, the places may not. Raises `ValueError` for places outside the matrix, nothing observed, numbers that are
+    not finite, and arrays that do not fit.
+
+    >>> objective = MatrixCompletion([1.0, 2.0, 4.0, 5.0], [[0, 0], [1, 1], [1, 1], [0, 1]])
+    >>> objective
+    MatrixCompletion(3 of 2 x 2 entries, half-mean)
+    >>> float(objective.minimum), objective.gradient(jnp.zeros((2, 2))).tolist()
+    (0.25, [[-0.25, -1.25], [0.0, -1.5]])
+
+    Source: Candes and Recht (2009), Found. Comput. Math. 9, section 1; Arora, Cohen, Hu and Luo (2019), eq. (2).
+    """
+
+    row: Int[Array, " m"]
+    """Rows of the observed entries, each entry once, row by row."""
+    column: Int[Array, " m"]
+    values: Float[Array, " m"]
+    """What was observed there, on average."""
+    counts: Float[Array, " m"]
+    """How often."""
+    minimum: Scalar
+    """Smallest loss of any matrix: 0 unless an entry was observed with different values."""
+    _dense: tuple[Array, Array] | None
+    """Weights and targets of all entries, where many are observed."""
+    shape: tuple[int, int] = eqx.field(static=True)
+    """(d_y, d_x)."""
+    weight: float = eqx.field(static=True)
+    """c / n: what multiplies half of the sum of squares."""
+    scale: LossScale = eqx.field(static=True)
+
+    def __init__(self, values: Any, observed: Any, shape: tuple[int, int] | None = None, scale: LossScale = HALF_MEAN):
+        y = numbers("values", values, 1, "(n,)")
+        row, column, self.shape = _places(observed, len(y), shape)
+        self.scale, self.weight = scale, scale.factor(len(y), 1) / len(y)
+        cells, place, counts = np.unique(row * self.shape[1] + column, return_inverse=True, return_counts=True)
+        self.row, self.column = jnp.asarray(cells // self.shape[1]), jnp.asarray(cells % self.shape[1])
+        self.counts = jnp.asarray(counts, dtype=float)
+        sums = jnp.zeros(len(cells)).at[place].add(y)
+        self.values = sums / self.counts
+        self.minimum = self.weight / 2 * jnp.sum((y - self.values[place]) ** 2)
+        self._dense = None
+        if len(cells) >= SPARSE * self.shape[0] * self.shape[1]:
+            at = jnp.zeros(self.shape).at[self.row, self.column]
+            self._dense = at.set(self.weight * self.counts), at.set(self.values)
+
+    @classmethod
+    def of(cls, matrix: Any, mask: Any, scale: LossScale = HALF_MEAN) -> "MatrixCompletion":
+        """The entries of a matrix (d_y, d_x) where `mask` is True; the others are not looked at, and may be NaN.
+
+        >>> MatrixCompletion.of([[1.0, float("nan")]], [[True, False]]).values.tolist()
+        [1.0]
+        """
+        mask = np.asarray(mask)
+        if mask.ndim != 2 or mask.dtype != bool or np.shape(matrix) != mask.shape:
+            raise ValueError(
+                f"`mask`: has shape {mask.shape} and type {mask.dtype}; give booleans of the matrix's shape "
+                f"{np.shape(matrix)}"
+            )
+        row, column = np.nonzero(mask)
+        return cls(jnp.asarray(matrix, dtype=float)[row, column], np.stack([row, column], axis=1), mask.shape, scale)
+
+    def __call__(self, W: Matrix) -> Scalar:
+        """Loss of the end-to-end matrix W (d_y, d_x)."""
+        return self.minimum + self.excess(W)
+
+    def excess(self, W: Matrix, max_rank: int | None = None) -> Scalar:
+        """Loss above the smallest loss of any matrix; at least 0 and accurate near it.
+
+        Raises `ValueError` for a `max_rank` below min(d_y, d_x): what such matrices can reach is not known.
+        """
+        if not self.knows_minimum(max_rank):
+            raise ValueError(f"`max_rank`: got {max_rank}; the smallest loss of such matrices is not known")
+        if self._dense is not None:
+            weights, targets = self._dense
+            return jnp.sum(weights * (W - targets) ** 2) / 2
+        return self.weight / 2 * jnp.sum(self.counts * (W[self.row, self.column] - self.values) ** 2)
+
+    def gradient(self, W: Matrix) -> Matrix:
+        r"""$\frac{c}{n} m_{rk} (W_{rk} - \bar y_{rk})$ at the observed entries, m their counts; 0 elsewhere."""
+        if self._dense is not None:
+            weights, targets = self._dense
+            return weights * (W - targets)
+        return self._placed(W[self.row, self.column] - self.values)
+
+    def hessian_vector(self, W: Matrix, V: Matrix) -> Matrix:
+        r"""$\frac{c}{n} m_{rk} V_{rk}$ at the observed entries, 0 elsewhere; the same at every W."""
+        return self._placed(V[self.row, self.column]) if self._dense is None else self._dense[0] * V
+
+    def gradient_between(self, left: Float[Array, "d_y k"], right: Float[Array, "k d_x"]) -> tuple[Array, Array]:
+        r"""$(A^T G, \, G B^T)$, shapes (k, d_x) and (d_y, k), with A = `left`, B = `right`, G the gradient at A B.
+
+        Sparse times dense: cost and memory grow with k times the observed entries, and no d_y x d_x matrix is formed.
+
+        >>> objective = MatrixCompletion([1.0], [[0, 1]], (2, 2))
+        >>> [part.tolist() for part in objective.gradient_between(jnp.array([[2.0], [0.0]]), jnp.array([[1.0, 1.0]]))]
+        [[[0.0, 2.0]], [[1.0], [0.0]]]
+        """
+        A, B = left[self.row], right.T[self.column]
+        slope = (self.weight * self.counts * (jnp.sum(A * B, axis=1) - self.values))[:, None]
+        below = jnp.zeros((self.shape[1], A.shape[1]), slope.dtype).at[self.column].add(slope * A)
+        return below.T, jnp.zeros((self.shape[0], A.shape[1]), slope.dtype).at[self.row].add(slope * B)
+
+    def knows_minimum(self, max_rank: int | None = None) -> bool:
+        """Whether a matrix of rank `max_rank` can reach `minimum` for certain."""
+        return max_rank is None or max_rank >= min(self.shape)
+
+    def is_thin(self, k: int) -> bool:
+        """Whether `gradient_between` factors of inner width k costs less than matrices of the size of W."""
+        return self._dense is None and 2 * k * self.row.shape[-1] <= self.shape[0] * self.shape[1]
+
+    def _placed(self, z: Array) -> Matrix:
+        """z, weighted, at the observed entries of a matrix of zeros."""
+        return placed(self.weight * self.counts * z, self.row, self.column, self.shape)
+
+    def __repr__(self) -> str:
+        d_y, d_x = self.shape
+        return f"MatrixCompletion({self.row.shape[-1]} of {d_y} x {d_x} entries, {self.scale})"
+
+
+def _places(observed: Any, n: int, shape: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Rows and columns of n observations, and the shape of the matrix."""
+    if traced(observed):
+        raise ValueError(
+            "`observed`: is traced by JAX; the places must be plain numbers, only the values may be traced"
+        )
+    places = np.asarray(observed)
+    if places.ndim != 2 or places.shape[1] != 2 or len(places) != n:
+        raise ValueError(
+            f"`observed`: has shape {places.shape}; give (row, column) for each of the {n} values, ({n}, 2)"
+        )
+    if shape is None:
+        shape = (int(places[:, 0].max()) + 1, int(places[:, 1].max()) + 1)
+    sides = zip(("rows", "columns"), places.T, shape, strict=True)
+    row, column = (indices("observed", part, size, what) for what, part, size in sides)
+    return row, column, (int(shape[0]), int(shape[1]))
