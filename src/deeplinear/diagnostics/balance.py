@@ -24,6 +24,18 @@ def imbalance(network: Network) -> tuple[Array, ...]:
     return tuple(above.T @ above - below @ below.T for below, above in pairwise(network.weights))
 
 
+@labelled(("junction",), "conserved imbalance between layer l and l + 1, Frobenius norm")
+def imbalance_norms(network: Network) -> Float[Array, " junction"]:
+    r"""$\|C_l\|_F$ of every junction, shape (h - 1,); a network is $\delta$-balanced if none is above $\delta$.
+
+    >>> imbalance_norms(Network([[[1.0]], [[2.0]]])).tolist()
+    [3.0]
+
+    Source: Arora et al. (2019), "A convergence analysis of gradient descent", definition 1.
+    """
+    return jnp.array([jnp.linalg.norm(C) for C in imbalance(network)])
+
+
 def imbalance_drift(start: Network) -> Callable[[Network], Float[Array, " junction"]]:
     r"""$\|C_l - C_l(\text{start})\|_F$ of every junction, shape (h - 1,): zero along an exact flow.
 

@@ -1,6 +1,11 @@
 """Sizes and effective ranks of the end-to-end matrix and of the layers."""
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from .._types import Scalar
@@ -67,6 +72,46 @@ def layer_norms(network: Network) -> Float[Array, " layer"]:
     return jnp.stack([jnp.linalg.norm(W) for W in network.weights])
 
 
+@labelled((), "Frobenius norm of all weights together")
+def weight_norm(network: Network) -> Scalar:
+    r"""$\|A\|_F = (\sum_l \|W_l\|_F^2)^{1/2}$, the norm of all weights together.
+
+    >>> float(weight_norm(Network([[[3.0]], [[4.0]]])))
+    5.0
+
+    Source: Altafini, section 3.6.1, where A is the adjacency matrix.
+    """
+    return jnp.linalg.norm(layer_norms(network))
+
+
+def weight_norm_rate(objective: Any) -> Callable[[Network], Scalar]:
+    r"""$\frac{d}{dt} \|A\|_F^2 = -2 h \langle \nabla L(W), W \rangle$ along the gradient flow of any objective.
+
+    For whitened inputs $2 h \langle \Sigma - W, W \rangle$. Of either sign: the loss falls, the weights need not.
+
+    >>> from deeplinear import SquaredError
+    >>> float(weight_norm_rate(SquaredError.from_moments([[2.0]]))(Network([[[1.0]], [[3.0]]])))
+    -12.0
+
+    Source: Altafini, proposition 9, eq. (23).
+    """
+    return labelled((), "rate of change of the squared norm of all weights")(Partial(_norm_rate, objective))
+
+
+def layer_ranks(threshold: float = 0.0) -> Callable[[Network], Float[Array, " layer"]]:
+    """Number of singular values of every layer above a threshold, shape (h,).
+
+    0: their rank, with max(shape) eps of the largest counted as zero. Raises `ValueError` for a negative threshold.
+
+    >>> layer_ranks(0.5)(Network([[[2.0, 0.0], [0.0, 0.1]], [[1.0, 0.0]]])).tolist()
+    [1, 1]
+    """
+    if not threshold >= 0:
+        raise ValueError(f"`threshold`: got {threshold}; singular values are at least 0")
+    words = f"number of singular values of every layer above {threshold:g}" if threshold else "rank of every layer"
+    return labelled(("layer",), words)(Partial(_layer_ranks, threshold))
+
+
 @labelled(("layer",), "effective rank of every layer")
 def layer_effective_ranks(network: Network) -> Float[Array, " layer"]:
     """`effective_rank` of every layer, shape (h,).
@@ -85,6 +130,18 @@ def layer_stable_ranks(network: Network) -> Float[Array, " layer"]:
     [1.25, 1.0]
     """
     return jnp.stack([_stable_rank(jnp.linalg.svd(W, compute_uv=False)) for W in network.weights])
+
+
+def _norm_rate(objective: Any, network: Network) -> Scalar:
+    W = network.end_to_end
+    gradient = getattr(objective, "gradient", None) or jax.grad(objective)
+    return -2 * network.depth * jnp.sum(gradient(W) * W)
+
+
+def _layer_ranks(threshold: Any, network: Network) -> Array:
+    spectra = [jnp.linalg.svd(W, compute_uv=False) for W in network.weights]
+    noise = [max(W.shape) * jnp.finfo(W.dtype).eps * s[0] for W, s in zip(network.weights, spectra, strict=True)]
+    return jnp.stack([jnp.sum(s > jnp.maximum(threshold, low)) for s, low in zip(spectra, noise, strict=True)])
 
 
 def _stable_rank(s: Array) -> Scalar:

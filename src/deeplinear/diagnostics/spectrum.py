@@ -60,6 +60,25 @@ def mode_strengths(objective: Any) -> Callable[[Network], Float[Array, " mode"]]
     return label(Partial(_strengths, U, V))
 
 
+def greedy_low_rank(objective: Any) -> Callable[[Network], Float[Array, " rank"]]:
+    r"""Distance of W from the best map of every rank r >= 1 that the data allow, shape (min(d_x, d_y),).
+
+    $\|(W - W^*_r) R\|_F / \|W^* R\|_F$ with $R = \Sigma_{xx}^{1/2}$ and $W^*_r$ = `optimum_at_rank(r)`. A run that
+    learns greedily comes close to r = 1, then to r = 2, and so on: its minima over time are small and in order.
+    `objective` is a `SquaredError`.
+
+    >>> from deeplinear import SquaredError
+    >>> objective = SquaredError.from_singular_values([4.0, 3.0], 2, 2)
+    >>> greedy_low_rank(objective)(Network([[[4.0, 0.0], [0.0, 0.0]]])).round(12).tolist()
+    [0.0, 0.6]
+
+    Source: Eckart and Young (1936); Arora et al. (2019), "Implicit regularization in deep matrix factorization".
+    """
+    best = jnp.stack([objective.optimum_at_rank(r) for r in range(1, min(objective.optimum.shape) + 1)])
+    label = labelled(("rank",), "distance from the best map of rank r, relative to the best of any rank")
+    return label(Partial(_distances, best, objective.root_xx))
+
+
 @labelled(("rank",), "singular values of the end-to-end matrix")
 def singular_values(network: Network) -> Float[Array, " rank"]:
     """Singular values of the end-to-end matrix that its widths allow, largest first, shape (min(widths),).
@@ -100,3 +119,8 @@ def _excess(objective: Any, max_rank: int | None, network: Network) -> Scalar:
 
 def _strengths(U: Array, V: Array, network: Network) -> Float[Array, " mode"]:
     return jnp.sum(U * (network.end_to_end @ V), axis=0)
+
+
+def _distances(best: Array, root: Array, network: Network) -> Float[Array, " rank"]:
+    whole = jnp.linalg.norm(best[-1] @ root)
+    return jnp.linalg.norm((network.end_to_end[None] - best) @ root, axis=(1, 2)) / whole

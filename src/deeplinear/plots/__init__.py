@@ -8,6 +8,10 @@ from .dynamics import loss as loss
 from .dynamics import modes as modes
 from .dynamics import overview as overview
 from .landscape import atlas as atlas
+from .layers import layers_together as layers_together
+from .layers import loss_bounds as loss_bounds
+from .layers import misalignment as misalignment
+from .layers import weight_norm as weight_norm
 from .matrices import similarity as similarity
 from .report import report as report
 from .svg import svg as svg
