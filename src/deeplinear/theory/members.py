@@ -15,6 +15,9 @@ from ..network import Network
 from ..objectives import SquaredError
 from .question import Layers, Question
 
+FITS = 1e-12
+"""Part of a layer outside the diagonal up to which it counts as rounding."""
+
 
 class Member(NamedTuple):
     r"""$W_i = R_i \, \mathrm{diag}(\xi_i) \, R_{i-1}^T$: a network with known singular vectors."""
@@ -53,6 +56,35 @@ def aligned(question: Question) -> Member:
     frames = [orthogonal_matrix(rng, d) for d in question.widths]
     draw = lambda count: np.sort(rng.uniform(0.4, 1.6, count))[::-1]
     return Member(frames, [rectangular(mode_size(question) * draw(min(s)), *s) for s in shapes(question)])
+
+
+def own_aligned(question: Question) -> Member | None:
+    """The question's own network in its frames; None where it is not aligned, or equal singular values hide them."""
+    return in_frames(question.weights, np.linalg.svd(question.weights[0])[2].T)
+
+
+def own_decoupled(question: Question) -> Member | None:
+    """The question's own network in frames that end in the data's; None where it is not decoupled."""
+    return in_frames(question.weights, np.eye(question.widths[0]), np.eye(question.widths[-1]))
+
+
+def in_frames(weights: Layers, first: np.ndarray, last: np.ndarray | None = None) -> Member | None:
+    """The layers diagonal in frames that start with `first` (and end with `last`); None where those do not fit."""
+    frames, diagonals = [first], []
+    for i, W in enumerate(weights, start=1):
+        image = W @ frames[-1]
+        if i == len(weights) and last is not None:
+            above = last
+        else:
+            above, R = np.linalg.qr(image[:, : len(W)], mode="complete")
+            above[:, : R.shape[1]] *= np.where(np.diagonal(R) < 0, -1.0, 1.0)
+        between = above.T @ image
+        diagonal = between * np.eye(*between.shape)
+        if np.linalg.norm(between - diagonal) > FITS * np.linalg.norm(W):
+            return None
+        frames.append(above)
+        diagonals.append(diagonal)
+    return Member(frames, diagonals)
 
 
 def decoupled(question: Question) -> Member:

@@ -11,6 +11,8 @@ from ..question import Layers, Question, product, relative, velocity
 from ..statement import Finding, does_not_apply, statement
 
 ROUNDING = "rounding of products of h matrices"
+CRITICAL = 1e-12
+"""Velocity, and imbalance, up to which a network counts as a balanced critical point; Z is then known to 1e-9 or so."""
 NO_JUNCTION = "one layer has no neighbours"
 
 
@@ -34,13 +36,14 @@ def balanced_is_aligned(question: Question) -> Finding:
     squares = [np.linalg.svd(W, compute_uv=False) ** 2 for W in weights]
     equal = max(relative(s[:rank] - squares[0][:rank], squares[0]) for s in squares)
     beyond = max(relative(s[rank:], squares[0]) for s in squares)
-    point, _ = members.balanced_critical_point(question)
+    point, learned = members.balanced_critical_point(question)
     objective, critical = members.survey_objective(question), members.as_network(point.weights)
+    mask = np.isin(np.arange(1, len(question.sigma) + 1), learned)
     parts = {
         "singular values": max(equal, beyond),
         "alignment": predicates.aligned(members.as_network(weights)).violation,
         "decoupling of the critical point": predicates.decoupled(objective, critical).violation,
-        "its end-to-end matrix": relative(product(point.weights) - product(point.diagonals), question.sigma),
+        "its end-to-end matrix": relative(product(point.weights) - mask[:, None] * question.sigma, question.sigma),
     }
     worst = max(parts, key=lambda part: parts[part])
     return Finding(parts[worst], 1e-8, "singular vectors of close singular values", note or f"worst: {worst}")
@@ -63,14 +66,17 @@ def determinant_keeps_its_sign(question: Question) -> Finding:
     d_x, d_y, h = question.widths[0], question.widths[-1], question.depth
     if h < 2 or d_x != d_y or min(question.widths) < d_x:
         return does_not_apply("needs d_x = d_y, no narrower layer and two layers")
-    weights = members.balanced(question).weights
+    check = predicates.balanced(members.as_network(question.weights), tolerance=CRITICAL)
+    weights, note = members.own_or(question, check, members.balanced(question).weights)
     W, end = product(weights), _end_to_end_speed(weights, velocity(question.sigma, weights))
     U, s, Vt = np.linalg.svd(W)
+    if s[-1] <= 1e-12 * s[0]:
+        return does_not_apply("the determinant is zero", float(s[-1]))
     measured = np.trace(np.linalg.solve(W, end))
     terms = h * s ** (1 - 2 / h) * np.einsum("ir,ij,rj->r", U, question.sigma - W, Vt)
     size = np.abs(terms).max() + h * s[0] ** (1 - 2 / h) * np.linalg.norm(question.sigma - W)
     off = float(abs(measured - terms.sum()) / size)
-    return Finding(off, 1e-12 * float(s[0] / s[-1]), "rounding times the condition number of W")
+    return Finding(off, 1e-12 * float(s[0] / s[-1]), "rounding times the condition number of W", note)
 
 
 @statement(
@@ -84,12 +90,14 @@ def determinant_keeps_its_sign(question: Question) -> Finding:
 )
 def balanced_critical_is_tightened(question: Question) -> Finding:
     """The blocks Z of a random balanced critical point, found from its weights."""
-    point, modes = members.balanced_critical_point(question)
-    found = parameters(members.survey_objective(question), members.as_network(point.weights))
     size = max(members.mode_size(question), 1.0)
+    weights, whose = question.weights, "this network"
+    at_rest = relative(question.velocity, size) <= CRITICAL
+    if not at_rest or not predicates.balanced(members.as_network(weights), tolerance=CRITICAL).holds:
+        weights, whose = members.balanced_critical_point(question)[0].weights, "a random one"
+    found = parameters(members.survey_objective(question), members.as_network(weights))
     off = max((relative(Z, size) for Z in found.blocks), default=0.0)
-    gradient = relative(velocity(question.sigma, point.weights), size)
-    note = f"learned modes {', '.join(map(str, modes)) or 'none'}; velocity {gradient:.1e}"
+    note = f"{whose}, learned modes {', '.join(map(str, found.signature)) or 'none'}"
     return Finding(off, 1e-9, "rounding in the change of basis", note)
 
 

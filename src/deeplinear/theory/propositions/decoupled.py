@@ -28,12 +28,14 @@ STEP = 1e-200
 )
 def diagonal_in_a_basis(question: Question) -> Finding:
     """On a decoupled network with known singular vectors; diagonal weights have both signs."""
-    member = members.decoupled(question)
+    own = members.own_decoupled(question)
+    member = own or members.decoupled(question)
     velocities = velocity(question.sigma, member.weights)
     turned = members.Member(member.frames, velocity(question.sigma, member.diagonals)).weights
-    off = relative([a - b for a, b in zip(velocities, turned, strict=True)], velocities)
+    size = float(np.linalg.norm(question.sigma)) + float(np.prod([np.linalg.norm(W, 2) for W in member.weights]))
+    off = relative([a - b for a, b in zip(velocities, turned, strict=True)], max(size, 1e-300))
     check = predicates.decoupled(members.survey_objective(question), members.as_network(member.weights))
-    note = f"a random decoupled network of these widths, off by {check.violation:.1e}"
+    note = "" if own else f"a random decoupled network of these widths, off by {check.violation:.1e}"
     return Finding(max(off, check.violation), 1e-9, "singular vectors of close singular values", note)
 
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...exact import mode_strength, unbalanced_pair
+from ...exact import half_time, mode_strength, unbalanced_pair
 from ..question import Layers, Question, product, relative, velocity
 from ..statement import Finding, does_not_apply, statement
 
@@ -57,6 +57,36 @@ def loss_is_monotone(question: Question) -> Finding:
 def printed_equilibrium(question: Question) -> Finding:
     """(64) as the limit of every start."""
     return _equilibria(question, both=False)
+
+
+def printed_order(question: Question) -> Finding:
+    """Half-times of two modes that start equal and below both values, the weaker one past its half."""
+    h, (strong, weak) = question.depth, (2.0, 1.0)
+    first, second = (float(half_time(0.9, sigma, h)) for sigma in (strong, weak))
+    return Finding(max(first - second, 0.0) / max(first, 1e-300), 1e-12, "rounding of a time", "sigma 2, 1 from 0.9")
+
+
+@statement(
+    "5.4.order",
+    name="Order of balanced modes",
+    source="Altafini, section 5.4",
+    words="Of two balanced modes with the same start the stronger one is ahead at all times.",
+    latex=r"z_j(0) = z_k(0), \; \sigma_j > \sigma_k \Rightarrow z_j(t) > z_k(t) 	ext{ for all } t > 0",
+    assumptions="0-balanced, decoupled, equal positive start",
+    erratum="Printed as discovery of sigma_j before sigma_k for every start below sigma_k^(1/h); the order of the times"
+    " at which modes are half learned follows for small starts alone.",
+    as_printed=printed_order,
+)
+def order_of_modes(question: Question) -> Finding:
+    """Exact strengths of all modes from one start, at times from early to late."""
+    values = np.unique(question.singular_values[question.singular_values > 0])
+    if values.size < 2:
+        return does_not_apply("needs two different singular values")
+    start = 0.5 * values[0]
+    ts = np.geomspace(1e-2, 1e2, 30) / (question.depth * values[-1] ** (2 - 2 / question.depth))
+    strengths = mode_strength(ts, start, values, question.depth)
+    behind = strengths[:, :-1] - strengths[:, 1:]
+    return Finding(max(float((behind / strengths[:, 1:]).max()), 0.0), 1e-13, "rounding of a strength")
 
 
 @statement(
@@ -172,7 +202,9 @@ def printed_skip(question: Question) -> Finding:
     "7.skip",
     name="Skip connections",
     source="Altafini, section 7",
-    words="A connection from layer k to layer k + j is a network with d_k more nodes in each layer between.",
+    words="A connection from layer k to layer k + j is a network with d_k more nodes in each layer between, whose"
+    " flow is"
+    " right where the new weights are held fixed.",
     latex=r"\tilde W_{k+1} = \begin{bmatrix} W_{k+1} \\ I \end{bmatrix}, \; \tilde W_{k+i} = \mathrm{diag}(W_{k+i}, I),"
     r" \; \tilde W_{k+j} = \begin{bmatrix} W_{k+j} & I \end{bmatrix}: \quad W_{1:h} + W_{k+j+1:h} W_{1:k}",
     assumptions="d_k = d_{k+j}, j >= 2",
@@ -242,8 +274,22 @@ def _skip(question: Question, extend) -> Finding:
         widths = [d_x, *([d] * (j + 1)), d_y]
         layers = [rng.standard_normal((b, a)) / a**0.5 for a, b in pairwise(widths)]
         wanted = product(layers) + product([*layers[:k], *layers[k + j :]])
-        worst = max(worst, relative(product(extend(layers, k, j)) - wanted, wanted))
+        extended = extend(layers, k, j)
+        worst = max(worst, relative(product(extended) - wanted, wanted), _masked(layers, extended, k, j))
     return Finding(worst, 1e-12, ROUNDING, "random layers, connections over two and three")
+
+
+def _masked(layers: Layers, extended: Layers, k: int, j: int) -> float:
+    """The flow of the extended layers with the connection held fixed, against the derivative of the loss."""
+    rng = np.random.default_rng(k + j)
+    directions, target = [rng.standard_normal(W.shape) for W in layers], rng.standard_normal(product(layers).shape)
+    speed = velocity(target, extended)
+    free = [V[tuple(map(slice, W.shape))] for V, W in zip(speed, layers, strict=False)]
+    moved = [W + 1e-200j * V for W, V in zip(layers, directions, strict=True)]
+    gap = target - product(moved) - product([*moved[:k], *moved[k + j :]])
+    slope = -float(np.imag(np.sum(gap**2))) / 2e-200
+    formula = sum(float(np.sum(V * D)) for V, D in zip(free, directions, strict=False))
+    return relative(slope - formula, relative(free) * relative(directions))
 
 
 def _extension(layers: Layers, k: int, j: int) -> Layers:
