@@ -194,11 +194,11 @@ def similarity(question: Question) -> Finding:
     X = question.rng().standard_normal((pair.W1.shape[1], SAMPLES))
     hidden, reached = pair.W1 @ X, pair.W2 @ pair.W1 @ X
     _, s, Vt = np.linalg.svd(pair.W2, full_matrices=False)
-    inverse = np.linalg.pinv(pair.W2)
-    row_part = Vt[s > 1e-15 * max(pair.W2.shape) * s[0]] @ hidden
+    kept = s > 1e-15 * max(pair.W2.shape) * s[0]
+    inverse, row_part = np.linalg.pinv(pair.W2), Vt[kept] @ hidden
     seen, gram = hidden.T @ hidden, X.T @ (pair.W1.T @ pair.W1) @ X
     asked = reached.T @ (inverse.T @ inverse) @ reached
-    condition = float(s[0] / s[s > 1e-15 * max(pair.W2.shape) * s[0]][-1])
+    condition = float(s[0] / s[kept][-1]) if kept.any() else 1.0
     off = max(relative(asked - row_part.T @ row_part, seen), relative(gram - seen, seen))
     return Finding(off, 1e-13 * condition**2 + 1e-12, "rounding times the squared condition of W_2", pair.note)
 
@@ -209,7 +209,9 @@ def two_layers(question: Question) -> Pair:
     if question.depth == 2:
         check = predicates.lambda_balanced(members.as_network(question.weights))
         what = f"is not balanced (off by {check.violation:.2g})"
-        if check.holds:
+        if not any(np.any(W) for W in question.weights):
+            what = "is zero"
+        elif check.holds:
             (lam,) = predicates.best_lambdas(members.as_network(question.weights))
             return Pair(question.weights[0], question.weights[1], lam, "")
     d_i, d_o = question.widths[0], question.widths[-1]

@@ -104,6 +104,6 @@ def _compare(question: Question, layer: int, velocity: np.ndarray) -> Finding:
         moved = [W + 1j * STEP * V if l == layer else W for l, W in enumerate(layers)]
         slope = -float(np.imag(_loss(moved[0], moved[1], xx, yx))) / STEP
         gap = abs(slope - float(np.sum(velocity * V)))
-        worst = max(worst, gap / max(float(np.linalg.norm(V) * np.linalg.norm(velocity)), 1e-6 * float(size)))
+        worst = max(worst, gap / max(float(np.linalg.norm(V) * np.linalg.norm(velocity)), 1e-6 * float(size), 1e-300))
     note = "" if question.depth == 2 else "the layers of this network taken together as two"
     return Finding(worst, 1e-9, ROUNDING, note)
