@@ -178,7 +178,7 @@ def test_lanczos_finds_every_copy(distinct, copies, k, seed):
     k = min(k, n)
     Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
     A = (Q * spectrum) @ Q.T
-    question = lanczos.Problem(lambda v: A @ v, lambda: rng.standard_normal(n), n, 8, 1e-9, 1e-13, 10**4)
+    question = lanczos.Problem(lambda v: A @ v, lambda: rng.standard_normal(n), lambda v: v, n, 8, 1e-9, 1e-13, 10**4)
     found, _products = lanczos.ends(question, k, k)
     np.testing.assert_allclose(found.values[:1], spectrum[:1], rtol=0, atol=1e-12)
     np.testing.assert_allclose(found.values[-1:], spectrum[-1:], rtol=0, atol=1e-12)
@@ -192,7 +192,9 @@ def test_lanczos_finds_every_copy(distinct, copies, k, seed):
 def test_lanczos_restarts_on_a_spectrum_without_gaps():
     n, rng = 400, np.random.default_rng(0)
     spectrum = np.linspace(-1.0, 2.0, n) ** 3
-    question = lanczos.Problem(lambda v: spectrum * v, lambda: rng.standard_normal(n), n, 14, 1e-8, 1e-14, 10**4)
+    question = lanczos.Problem(
+        lambda v: spectrum * v, lambda: rng.standard_normal(n), lambda v: v, n, 14, 1e-8, 1e-14, 10**4
+    )
     found, products = lanczos.ends(question, 2, 2)
     np.testing.assert_allclose(found.values[[0, 1, -2, -1]], spectrum[[0, 1, -2, -1]], rtol=0, atol=1e-12)
     assert products < 1000

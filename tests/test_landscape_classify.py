@@ -335,6 +335,16 @@ def test_where_nothing_can_be_learned_zero_is_the_minimum():
     assert found.kind == "global minimum" and found.inertia == (0, 4, 6)
 
 
+def test_modes_that_rounding_may_have_made_are_called_ambiguous():
+    rng = np.random.default_rng(11)
+    root = frame(rng, 5) * np.logspace(0, -4, 5)
+    sigma = np.diag([2.0, 1.0, 0.0, 0.0])[:, :3] @ np.eye(3, 5)
+    objective = SquaredError.from_moments(frame(rng, 4) @ sigma @ frame(rng, 5) @ root.T, root @ root.T)
+    assert Target.of(objective).rank > 2, "rounding has made no mode here: take inputs of worse scale"
+    found = classify(objective, network_on_fibre(objective, (1, 2), 0, (5, 4, 6, 4), generator="tightened"))
+    assert found.ambiguous and "may be rounding" in found.message
+
+
 def test_two_layers_have_no_non_strict_saddle():
     objective = problem((3, 3), SPECTRA[0], "white")
     for r in (0, 1, 2):

@@ -9,7 +9,6 @@ import pytest
 
 import deeplinear as dl
 from deeplinear import Network, SquaredError
-from deeplinear.landscape.neighbourhood import critical_set
 from deeplinear.landscape.fibres import (
     balanced_representative,
     change_basis,
@@ -19,6 +18,7 @@ from deeplinear.landscape.fibres import (
     same_fiber,
     same_orbit,
 )
+from deeplinear.landscape.neighbourhood import critical_set
 
 
 def network_of(seed, widths, scale=1.0):

@@ -161,6 +161,8 @@ def test_summary_of_unusual_runs():
     turned = data.assign(half_time=("mode", [5.0, 3.0]))
     assert reading.summary(turned)[0].endswith("but not in the order of their singular values.")
     assert "worst: mode 2" in " ".join(reading.summary(turned))
+    equal = synthetic.run([1.0, 0.5, 0.5]).assign(half_time=("mode", [3.0, 9.0, 7.0]))
+    assert reading.summary(equal)[0] == "All 3 modes were learned, strongest first."
     empty = nothing.assign(mode_targets=("mode", [0.0, 0.0]))
     assert reading.summary(empty)[0] == "The targets of all modes are zero, so there was nothing to learn."
 

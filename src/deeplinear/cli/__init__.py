@@ -9,6 +9,7 @@ from .. import __version__
 from ..reproduce import command as reproduce
 from .landscape import atlas
 from .learning import learn
+from .theory import StatementFailed, verify
 
 app = App(
     name="deeplinear",
@@ -20,6 +21,7 @@ app = App(
 
 app.command(learn)
 app.command(atlas)
+app.command(verify)
 app.command(reproduce.app)
 
 
@@ -35,7 +37,7 @@ def _exit_code(arguments: list[str]) -> int:
         return _complain(error, 2)
     except ValueError as error:
         return _complain(error, 2)
-    except (OSError, reproduce.CheckFailed) as error:
+    except (OSError, reproduce.CheckFailed, StatementFailed) as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 1)

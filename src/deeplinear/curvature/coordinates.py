@@ -12,7 +12,7 @@ from jaxtyping import Array
 from .._linalg import product
 from ..network import Network
 from .arguments import Point
-from .chain import Chain, Layer, chain_of, oriented
+from .chain import Chain, Layer, chain_of, gradient_at, oriented
 from .dense import learning_of
 from .operators import Operator, applied, d_gradient
 
@@ -54,7 +54,10 @@ class Coordinates(NamedTuple):
 
     def draw(self) -> np.ndarray:
         """A random vector of the space."""
-        v = self.random.standard_normal(self.length)
+        return self.inside(self.random.standard_normal(self.length))
+
+    def inside(self, v: np.ndarray) -> np.ndarray:
+        """The part of a vector that lies in the space."""
         return v if self.learn is not None else np.asarray(_inside(self.chain, v))
 
     def expand(self, v: np.ndarray) -> Network:
@@ -122,7 +125,9 @@ def image_of(point: Point, chain: Chain, learn: Any, v: Any) -> Array:
 def inside(chain: Chain, v: Any) -> Array:
     """With U^T Y = 0 in every layer."""
     layers = zip(_layers(chain, jnp.asarray(v)), chain.frames, strict=True)
-    return _vector([layer if f is None else Layer(layer.X, f.outside(layer.Y)) for layer, f in layers])
+    return _vector(
+        [layer if f is None or layer.Y is None else Layer(layer.X, f.outside(layer.Y)) for layer, f in layers]
+    )
 
 
 _image_of, _inside = eqx.filter_jit(image_of), eqx.filter_jit(inside)
@@ -133,7 +138,7 @@ def _expand(point: Point, chain: Chain, learn: Any, v: Any) -> Network:
     if learn is not None:
         return _scattered(point, learn, v)
     matrices = [
-        layer.X if f is None else product(f.U, layer.X) + product(layer.Y, f.Q.T)
+        layer.X if f is None or layer.Y is None else product(f.U, layer.X) + product(layer.Y, f.Q.T)
         for layer, f in zip(_layers(chain, jnp.asarray(v)), chain.frames, strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(point.network), oriented(point, tuple(matrices)))
@@ -186,7 +191,7 @@ def _sizes(point: Point) -> tuple[Array, Array, Array]:
     random = lambda *shape: jax.random.normal(jax.random.key(0), shape)
     norms = [_norm(lambda v, W=W: W.T @ (W @ v), random(W.shape[1])) ** 0.5 for W in chain.weights]
     curved = _norm(lambda dW: d_gradient(point, chain.W, dW), random(*chain.W.shape))
-    return jnp.stack(norms), curved, jnp.sqrt(jnp.sum(chain.right[0] ** 2))
+    return jnp.stack(norms), curved, jnp.sqrt(jnp.sum(gradient_at(point, chain.W) ** 2))
 
 
 def _norm(apply: Any, start: Array) -> Array:

@@ -94,7 +94,7 @@ def extreme_eigenvalues(
     >>> found = extreme_eigenvalues(SquaredError.from_singular_values([3.0, 1.0], 2, 2), network, k=2)
     >>> lowest, highest = found
     >>> lowest.round(6).tolist(), highest.round(6).tolist(), found.low.signs
-    ([-1.0, -1.0], [4.0, 1.0], ('negative', 'negative'))
+    ([-2.0, -1.0], [2.0, 2.0], ('negative', 'negative'))
 
     Source: Wu and Simon (2000), SIAM J. Matrix Anal. Appl. 22, 602-616, for the restarts; Parlett (1998), The Symmetric
     Eigenvalue Problem, theorem 4.5.1, for the residual.
@@ -149,7 +149,7 @@ def _ends(point: Point, low: int, high: int, tolerance: float, products: int) ->
         return Spectrum(values, lambda i: scattered(point, learn, vectors[:, i]), noise, 0)
     space = Coordinates.of(point)
     basis = min(max(SHARE * point.learning, LEAST) // space.length, LONGEST)
-    problem = Problem(space.product, space.draw, space.dimension, basis, tolerance, noise, products)
+    problem = Problem(space.product, space.draw, space.inside, space.dimension, basis, tolerance, noise, products)
     with _few_threads():
         found, used = ends(problem, min(low, space.dimension), min(high, space.dimension))
     return _with_outside(space, found, low + high, noise, used)

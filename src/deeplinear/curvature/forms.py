@@ -16,7 +16,11 @@ from .operators import d_gradient
 
 
 class Variations(NamedTuple):
-    r"""The product $W(\epsilon) = W + \epsilon \rho_1 + \epsilon^2 \rho_2 + O(\epsilon^3)$ along a direction."""
+    r"""The product $W(\epsilon) = W + \epsilon \rho_1 + \epsilon^2 \rho_2 + O(\epsilon^3)$ along a direction.
+
+    >>> variations(Network([[[2.0]], [[3.0]]]), Network([[[1.0]], [[0.0]]])).rho_1.tolist()
+    [[3.0]]
+    """
 
     W: Matrix
     rho_1: Matrix

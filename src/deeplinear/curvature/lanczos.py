@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 STRIP = 4096  # entries of the vectors that a restart combines at a time
+SHORT = 1e-6  # residual, relative to the operator, from which rounding has a part in its direction
 EVERY = 5  # products between two looks at the Ritz values
 
 
@@ -21,6 +22,8 @@ class Problem(NamedTuple):
     apply: Callable[[np.ndarray], np.ndarray]
     draw: Callable[[], np.ndarray]
     """A random vector of the space."""
+    inside: Callable[[np.ndarray], np.ndarray]
+    """Projects on the space what rounding took out of it."""
     dimension: int
     """Of the space, which may be smaller than the length of its vectors."""
     basis: int
@@ -88,30 +91,33 @@ def _krylov(
     fixed = np.empty((0, problem.draw().size)) if known is None else known.vectors
     dimension = problem.dimension - len(fixed)
     low, high = min(wanted[0], dimension), min(wanted[1], dimension)
-    limits = (np.inf, -np.inf) if known is None or known.values.size < sum(of) else _limits(known, of)
-    size = min(max(problem.basis, 2 * (low + high) + 4), dimension)
-    Q = np.empty((size, fixed.shape[1]))
-    T = np.zeros((size, size))
+    nowhere = np.inf, -np.inf
+    limits = nowhere if known is None or known.values.size < sum(of) else _limits(known, of)
+    most = min(max(problem.basis, low + high + 5), dimension)
+    Q, T, size = np.empty((most, fixed.shape[1])), np.zeros((most, most)), 0.0
     j, used, residual = 0, 0, _apart(problem.draw(), fixed, Q[:0])
     length, coupling = np.linalg.norm(residual), np.zeros(0)
     while True:
         Q[j] = residual / length
+        if length < SHORT * size:  # what is left may be rounding, outside the space
+            Q[j] = _apart(problem.inside(Q[j]), fixed, Q[:j])
+            Q[j] /= np.linalg.norm(Q[j])
         T[j, : coupling.size] = T[: coupling.size, j] = coupling
-        image = problem.apply(Q[j])
-        T[j, j] = image @ Q[j]
-        j, used = j + 1, used + 1
-        residual = _apart(image, fixed, Q[:j])
+        residual = problem.apply(Q[j])
+        T[j, j] = residual @ Q[j]
+        size, j, used = max(size, float(np.linalg.norm(residual))), j + 1, used + 1
+        residual = _apart(residual, fixed, Q[:j])
         length = float(np.linalg.norm(residual))
         stop = j == dimension or used >= budget or length <= problem.noise
-        if stop or j == size or j % EVERY == 0:
+        if stop or j == most or j % EVERY == 0:
             values, Y = np.linalg.eigh(T[:j, :j])
             bounds = length * np.abs(Y[-1])
-            if stop or _settled(problem, values, bounds, (low, high), limits):
+            if stop or _settled(problem, values, bounds, (low, high), limits if used >= 2 * EVERY else nowhere):
                 kept = np.r_[: min(low, j), max(min(low, j), j - high) : j]
                 return Found(values[kept], Y[:, kept].T @ Q[:j]), used
-            if j == size:
+            if j == most:
                 j = _restart(Q, T, values, Y, low, high)
-                coupling = length * Y[-1, _kept(size, low, high)]
+                coupling = length * Y[-1, _kept(most, low, high)]
                 continue
         coupling = np.zeros(j)
         coupling[-1] = length
@@ -119,9 +125,10 @@ def _krylov(
 
 def _apart(vector: np.ndarray, *bases: np.ndarray) -> np.ndarray:
     """The part of a vector orthogonal to orthonormal rows; twice, as once leaves what rounding makes of the removed."""
+    vector = np.array(vector)
     for _ in range(2):
         for basis in bases:
-            vector = vector - (basis @ vector) @ basis
+            vector -= (basis @ vector) @ basis
     return vector
 
 
@@ -153,7 +160,7 @@ def _settled(
 ) -> bool:
     """Whether all wanted pairs have small residuals, or lie inside the `limits` by three times theirs."""
     low, high = wanted
-    if values.size < max(low + high, 2 * EVERY):
+    if values.size < low + high:
         return False
     enough = max(problem.tolerance * np.abs(values).max(), problem.noise)
     top = values.size - high

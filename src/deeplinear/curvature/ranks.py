@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 
 class HessianRanks(NamedTuple):
-    """Ranks of the two parts of the Hessian and of their sum, and the number of weights."""
+    """Ranks of the two parts of the Hessian and of their sum, and the number of weights.
+
+    >>> hessian_ranks((3, 4, 2)).total
+    18
+    """
 
     outer_product: int
     """Of the Gauss-Newton part."""

@@ -24,7 +24,12 @@ TOLERANCE = 1e-8  # residual relative to the largest Ritz value; the error of th
 
 
 class Stability(NamedTuple):
-    """Sharpness against the learning rate."""
+    """Sharpness against the learning rate.
+
+    >>> from deeplinear import SquaredError
+    >>> bool(edge_of_stability(SquaredError.from_moments([[4.0]]), Network([[[2.0]], [[2.0]]]), 0.1).ratio < 1)
+    True
+    """
 
     sharpness: Scalar
     """Largest eigenvalue of the Hessian."""

@@ -53,7 +53,11 @@ def loss_bounds(trajectory: Trajectory) -> xr.DataArray:
 
 @dataclass(frozen=True)
 class WeightBounds:
-    """What no weight exceeds at any time of the flow."""
+    """What no weight exceeds at any time of the flow.
+
+    >>> WeightBounds(product=8.0, layers=(2.0, 2.0, 2.0), frobenius=3.5).layers[0]
+    2.0
+    """
 
     product: float
     """Spectral norm of the end-to-end matrix on the inputs that occur."""

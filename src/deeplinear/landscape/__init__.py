@@ -7,6 +7,7 @@ from .classifying import classify as classify
 from .critical import critical_points as critical_points
 from .extraction import Parameters as Parameters
 from .extraction import parameters as parameters
+from .fibres import Quotient as Quotient
 from .fibres import balanced_representative as balanced_representative
 from .fibres import change_basis as change_basis
 from .fibres import fibre_dimension as fibre_dimension
@@ -17,7 +18,15 @@ from .fibres import same_orbit as same_orbit
 from .hasse import graph as graph
 from .inertia import Inertia as Inertia
 from .inertia import inertia_of_signature as inertia_of_signature
+from .leaving import Chain as Chain
+from .leaving import Departure as Departure
+from .leaving import chain as chain
+from .leaving import leave as leave
+from .neighbourhood import CriticalSet as CriticalSet
 from .neighbourhood import critical_set as critical_set
+from .neighbourhood import with_blocks as with_blocks
+from .passing import SaddlePath as SaddlePath
+from .passing import Visit as Visit
 from .passing import saddle_path as saddle_path
 from .pivots import Pivot as Pivot
 from .representatives import network_on_fibre as network_on_fibre

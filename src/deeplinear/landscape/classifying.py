@@ -210,9 +210,19 @@ def _doubts(
     gaps = gaps / (frame.target.sigma[0] or 1.0) / EQUAL
     if np.any((gaps > 1 / CLEAR) & (gaps < CLEAR)):
         doubts.append(f"singular values of a learned and another mode differ by about {EQUAL:g} of the largest")
+    doubtful = [int(k) + 1 for k in frame.Q if 0 < frame.target.sigma[k] <= _rounding(frame.target)]
+    if doubtful:
+        doubts.append(f"mode {doubtful[0]}, left, is so small that it may be rounding of badly scaled inputs")
     if verdict.kind == "strict saddle" and certificate is None:
         doubts.append("no direction of negative curvature was found")
     return doubts
+
+
+def _rounding(target: Target) -> float:
+    """Size of singular values that rounding of the moments can make: the condition of sigma_xx multiplies it."""
+    form = target.form
+    condition = (np.linalg.norm(form.input_map, 2) * np.linalg.norm(form.inverse_input_map, 2)) ** 2
+    return float(max(form.sigma.shape) * np.finfo(float).eps * condition * target.sigma[0])
 
 
 def _inertia(evidence: _Evidence, loss: Quadratic, point: Weights, how: str, tolerance: float) -> Inertia:

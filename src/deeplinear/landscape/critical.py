@@ -94,12 +94,24 @@ class CriticalPoint:
         widths: Sequence[int] | None = None,
         *,
         Z: Sequence[Any] | None = None,
+        tightened: bool | None = None,
         generator: Literal["canonical", "two zero", "tightened", "cyclic"] = "canonical",
         basis: Literal["canonical", "orthogonal", "general"] = "orthogonal",
         condition: float = 10.0,
     ) -> Network:
-        """A network at this critical value, of these widths or of others: see `landscape.network_on_fibre`."""
+        """A network at this critical value, of these widths or of others: see `landscape.network_on_fibre`.
+
+        `tightened` chooses the generator: True three zero blocks (every pivot tightened), False only two; None leaves
+        it to `generator`.
+
+        >>> from deeplinear import SquaredError
+        >>> points = critical_points(SquaredError.from_singular_values([3.0, 2.0], 2, 2), (2, 4, 4, 2))
+        >>> points.at([1]).network(0, tightened=True).end_to_end.round(12).tolist()
+        [[3.0, 0.0], [0.0, 0.0]]
+        """
         widths = self.widths if widths is None else widths
+        if tightened is not None:
+            generator = "tightened" if tightened else "two zero"
         choices = {"generator": generator, "basis": basis, "condition": condition}
         return network_on_fibre(self.target, self.signature, key, widths, Z=Z, **choices)
 

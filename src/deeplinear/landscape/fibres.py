@@ -23,7 +23,11 @@ DENSE = 2000
 
 
 class Quotient(NamedTuple):
-    """Where a network goes when hidden bases are forgotten."""
+    """Where a network goes when hidden bases are forgotten.
+
+    >>> quotient(Network([[[2.0]], [[3.0]]])).conserved[0].tolist()
+    [[5.0]]
+    """
 
     end_to_end: np.ndarray
     """W, shape (d_y, d_x): names the fibre."""

@@ -1,5 +1,6 @@
 """The set of critical points around one of them: its dimension, its tangent space, and how to walk along it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -7,20 +8,30 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from ..curvature import hvp, loss
+from ..curvature import hessian, loss
 from ..network import Network
+from .extraction import parameters
 from .fibres import DENSE
+from .forms import lifted
+from .settling import relative_gradient
 
 KERNEL = 1e-9
 """Hessian eigenvalues below this share of the largest count as zero."""
 CRITICAL = 1e-6
 """Gradient norm, relative to Hessian and weights, up to which a network counts as a critical point."""
+EXACT = 1e-10
+"""Relative gradient up to which given blocks make a critical point."""
 PROBE = 1e-3
 """Step along a tangent direction, relative to the weights, from which a smooth set is met again at second order."""
 
 
 class CriticalSet(NamedTuple):
-    """The critical points in a neighbourhood of one."""
+    """The critical points in a neighbourhood of one.
+
+    >>> from deeplinear import SquaredError
+    >>> critical_set(SquaredError.from_moments([[2.0]]), Network([[[2.0]], [[1.0]]])).orbit_dimension
+    1
+    """
 
     dimension: int | None
     """Dimension of the set where it is smooth; None where it crosses itself or a cusp and `tangent` is only a bound."""
@@ -72,6 +83,38 @@ def critical_set(objective: Any, network: Network) -> CriticalSet:
     return CriticalSet(kernel.shape[1] if smooth else None, tangent, orbit, gap)
 
 
+def with_blocks(objective: Any, network: Network, Z: Sequence[Any]) -> Network:
+    r"""The critical point with other blocks Z, in the bases of this one: same end-to-end matrix, perhaps another kind.
+
+    `network` is a critical point, $W_l = P_l (A_l + Z_l) P_{l-1}^{-1}$ by `parameters`, `Z` = $(Z_1, \dots, Z_h)$ of
+    the shapes in `parameters(...).blocks`; the columns of Z_1 at learned modes belong to the bases and have to be zero.
+    Together with `change_basis` this reaches every critical point with that end-to-end matrix. Raises `ValueError` for
+    other shapes and for blocks that make no critical point: $Z_{j-1} \cdots Z_1 \Sigma^T U_Q Z_h \cdots Z_{j+1} = 0$
+    has to hold for every j, and $Z_h \cdots Z_1 = 0$.
+
+    >>> from deeplinear import SquaredError
+    >>> origin = Network([[[0.0]], [[0.0]], [[0.0]]])
+    >>> moved = with_blocks(SquaredError.from_moments([[2.0]]), origin, [[[0.0]], [[5.0]], [[0.0]]])
+    >>> [float(abs(W[0, 0])) for W in moved.weights]
+    [0.0, 5.0, 0.0]
+
+    Source: Altafini, eq. (33); the exact condition is ours.
+    """
+    found = parameters(objective, network)
+    blocks = [np.asarray(block, dtype=float) for block in Z]
+    shapes = [block.shape for block in found.blocks]
+    if [block.shape for block in blocks] != shapes:
+        raise ValueError(f"`Z`: got shapes {[block.shape for block in blocks]}; give {shapes}")
+    frame = found.frame
+    seen = blocks[0] @ frame.N[0]
+    if np.linalg.norm(blocks[0]) > (1 + EXACT) * np.linalg.norm(seen) + EXACT:
+        raise ValueError("`Z`: block 1 has entries at learned modes; they belong to the changes of basis and must be 0")
+    point = frame.critical_point([seen, *blocks[1:]])
+    if relative_gradient(frame.target, point) > EXACT * max(1.0, max(np.linalg.cond(P) for P, _ in frame.changes)):
+        raise ValueError("`Z`: these blocks make no critical point; let two of them be zero")
+    return Network(lifted(frame.target, point))
+
+
 class _Local:
     """Gradient and Hessian as functions of the flat weights."""
 
@@ -79,20 +122,17 @@ class _Local:
         flat, self.unravel = jax.flatten_util.ravel_pytree(network)
         if flat.size > DENSE:
             raise ValueError(f"`network`: has {flat.size} weights; the Hessian is formed for at most {DENSE}")
-        self.origin = np.asarray(flat)
+        self.objective, self.origin = objective, np.asarray(flat)
         # what the loss amounts to when the weights vanish or have size 1: never zero for a loss that is not constant
         zero = jnp.zeros_like(network.end_to_end)
         self.scale = float(jnp.linalg.norm(jax.grad(objective)(zero))) + float(jnp.abs(loss(objective, network)))
-        ravel = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]
         self._gradient = jax.jit(lambda x: jax.grad(lambda y: loss(objective, self.unravel(y)))(x))
-        product = lambda x, v: ravel(hvp(objective, self.unravel(x), self.unravel(v)))
-        self._hessian = jax.jit(lambda x: jax.vmap(lambda v: product(x, v))(jnp.eye(flat.size)))
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(self._gradient(jnp.asarray(x)))
 
     def hessian(self, x: np.ndarray) -> np.ndarray:
-        H = np.asarray(self._hessian(jnp.asarray(x)))
+        H = np.asarray(hessian(self.objective, self.unravel(jnp.asarray(x))))
         return (H + H.T) / 2
 
 

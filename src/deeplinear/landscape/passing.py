@@ -21,7 +21,13 @@ PATIENCE = 20.0
 
 
 class Visit(NamedTuple):
-    """A stretch of a trajectory whose end-to-end matrix is nearer to one critical value's than to any other's."""
+    """A stretch of a trajectory whose end-to-end matrix is nearer to one critical value's than to any other's.
+
+    >>> from deeplinear import SquaredError, gradient_flow
+    >>> run = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[0.01]], [[0.01]]]))
+    >>> saddle_path(run).visits[0].value
+    0.5
+    """
 
     signature: tuple[int, ...]
     """The modes learned there, from 1."""
@@ -49,7 +55,13 @@ class Visit(NamedTuple):
 
 @dataclass(frozen=True)
 class SaddlePath:
-    """What `saddle_path` returns."""
+    """What `saddle_path` returns.
+
+    >>> from deeplinear import SquaredError, gradient_flow
+    >>> run = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[0.01]], [[0.01]]]))
+    >>> saddle_path(run).order
+    (1,)
+    """
 
     visits: tuple[Visit, ...]
     order: tuple[int, ...]
@@ -60,9 +72,8 @@ class SaddlePath:
     def dataset(self) -> xr.Dataset:
         """The visits as a table: dimension `visit`, from 1; `learned` (visit, mode) says which modes are.
 
-        >>> from deeplinear import SquaredError, gradient_flow, init
-        >>> objective = SquaredError.from_moments([[1.0]])
-        >>> run = gradient_flow(objective, Network([[[0.01]], [[0.01]]]))
+        >>> from deeplinear import SquaredError, gradient_flow
+        >>> run = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[0.01]], [[0.01]]]))
         >>> saddle_path(run).dataset()["learned"].values.tolist()
         [[False], [True]]
         """
@@ -200,7 +211,7 @@ def _visit(
     loss = float(objective(network.end_to_end))
     away, rate, exit_time = np.nan, np.nan, np.nan
     if near is not None:
-        away, rate = near.distance, max(-lowest_eigenvalue(objective, near.network), 0.0)
+        away, rate = near.distance, max(0.0, -lowest_eigenvalue(objective, near.network))
         last = float(ts[-1]) if np.isinf(leaves) else leaves
         room = len(signature) < target.max_rank(network.widths)
         wait = _escape(target, objective, near.rest, signature, last - entry) if room else np.inf
@@ -237,8 +248,10 @@ def _escape(
         return np.concatenate(slope[::-1])
 
     def learned(t: float, flat: np.ndarray) -> float:
-        W = target.reduce(Network(split(flat))).end_to_end
-        return float(strengths(target, np.asarray(W)).max(initial=0.0)) - 0.5
+        W = target.form.input_map
+        for D in split(flat):
+            W = D @ W
+        return float(strengths(target, target.form.output_map @ W).max(initial=0.0)) - 0.5
 
     learned.terminal = True  # type: ignore[attr-defined]
     constant = 1 / (target.factor * max(float(np.abs(left).max()), 1e-300))

@@ -36,12 +36,13 @@ class Target(NamedTuple):
                 f"`objective`: is a {type(objective).__name__}; signatures and certificates exist for "
                 "squared error only; look at the Hessian with `curvature.extreme_eigenvalues`"
             )
-        form = NormalForm.of(Moments.given(np.asarray(objective.sigma_yx), np.asarray(objective.sigma_xx)))
+        sigma_yx = np.asarray(objective.sigma_yx)
+        form = NormalForm.of(Moments.given(sigma_yx, np.asarray(objective.sigma_xx)))
         sigma = np.zeros(form.sigma.shape[0])
         values = np.diagonal(form.sigma)
-        sigma[: values.size] = np.where(
-            values > rank_tolerance(max(form.sigma.shape)) * values.max(initial=0.0), values, 0.0
-        )
+        # whitening multiplies the rounding of sigma_yx by the inverse root of the smallest variance
+        size = np.linalg.norm(sigma_yx, 2) * np.linalg.norm(form.inverse_input_map, 2)
+        sigma[: values.size] = np.where(values > rank_tolerance(max(form.sigma.shape)) * size, values, 0.0)
         return cls(form, sigma, float(objective.factor), float(objective.minimum))
 
     @property

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from .style import TEXT, canvas, ink, variable
 
 
-def arcs(data: xr.Dataset, ax: Axes | None = None, kind: str | None = None) -> Axes:
+def arc_losses(data: xr.Dataset, ax: Axes | None = None, kind: str | None = None) -> Axes:
     r"""Draw the loss along every arc from a critical point to another, and a dot where it has a minimum inside.
 
     Assumes `loss` (arc, alpha) with coordinate `alpha`; colours tell `learned` (arc,), the number of modes learned at
@@ -20,7 +20,7 @@ def arcs(data: xr.Dataset, ax: Axes | None = None, kind: str | None = None) -> A
 
     >>> import xarray as xr
     >>> data = xr.Dataset({"loss": (("arc", "alpha"), [[1.0, 0.25, 0.0]])}, {"alpha": [0.0, 0.5, 1.0]})
-    >>> arcs(data).lines[0].get_ydata().tolist()
+    >>> arc_losses(data).lines[0].get_ydata().tolist()
     [1.0, 0.25, 0.0]
     """
     variable(data, "loss", "arc", "alpha")

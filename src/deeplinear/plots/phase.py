@@ -74,8 +74,8 @@ def phase_space(
     """Draw runs in the space of three weights, with the surfaces of minima and the lines of saddles.
 
     Assumes `path` (run, time, weight); draws `surface` (sheet, row, column, weight), NaN where there is none, and
-    `saddle_lines` (line, point, weight) where present. `view`: elevation and azimuth in degrees. Raises ValueError where
-    `path` is missing or a weight is unknown.
+    `saddle_lines` (line, point, weight) where present. `view`: elevation and azimuth in degrees. Raises ValueError
+    where `path` is missing or a weight is unknown.
 
     >>> import xarray as xr
     >>> run = xr.Dataset({"path": (("run", "time", "weight"), [[[0.1, 0.2, 0.3], [1.0, 1.0, 1.0]]])})

@@ -192,11 +192,12 @@ def _learned(data: xr.Dataset, modes: Modes) -> list[str]:
 
 
 def _order(modes: Modes) -> str:
-    """Whether modes were learned in the order of their singular values."""
-    halves = modes.halves[modes.learned]
+    """Whether modes were learned in the order of their singular values; equal ones have no order."""
+    halves, s = modes.halves[modes.learned], modes.singular_values[modes.learned]
     if len(halves) < 2:
         return ""
-    strongest_first = np.all(np.diff(halves) >= -0.01 * halves[1:])  # ties within a hundredth
+    stronger = s[:, None] > (1 + DEGENERATE) * s[None, :]
+    strongest_first = not np.any(stronger & (halves[:, None] > 1.01 * halves[None, :]))  # ties within a hundredth
     return ", strongest first" if strongest_first else ", but not in the order of their singular values"
 
 

@@ -1,19 +1,25 @@
 """The problem that a statement is held against: an objective and a network in the survey's coordinates."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..data import Moments, NormalForm
+from ..blockshift import BlockMatrix, blk
+from ..data import NormalForm
+from ..landscape.forms import Quadratic, partial_products, reduced
+from ..landscape.forms import product as product
+from ..landscape.settling import normal_form
+from ..landscape.target import Target
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 
 Layers = list[np.ndarray]
 """W_1, ..., W_h of one network."""
+LONGEST = 48
+"""Times of a trajectory that are looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +36,19 @@ class Question:
     """Of random directions and changes of basis."""
 
     @cached_property
+    def target(self) -> Target:
+        """The problem as the landscape has it: singular values that are rounding are exactly zero."""
+        return Target.of(self.objective)
+
+    @property
     def form(self) -> NormalForm:
         """The survey's coordinates (appendix A.2)."""
-        return NormalForm.of(Moments.given(np.asarray(self.objective.sigma_yx), np.asarray(self.objective.sigma_xx)))
+        return self.target.form
+
+    @property
+    def quadratic(self) -> Quadratic:
+        """Gradient, Hessian and its form on the host, in the survey's coordinates."""
+        return normal_form(self.target)
 
     @property
     def same_flow(self) -> bool:
@@ -66,6 +82,16 @@ class Question:
         return len(self.weights)
 
     @cached_property
+    def A(self) -> BlockMatrix:
+        r"""The adjacency matrix $\mathrm{blk}_1(W_1, \dots, W_h)$."""
+        return adjacency(self.weights)
+
+    @property
+    def E(self) -> BlockMatrix:
+        r"""$\mathrm{blk}_h(\Sigma)$."""
+        return blk(self.depth, [self.sigma], self.widths)
+
+    @cached_property
     def end_to_end(self) -> np.ndarray:
         """W_{1:h} (d_y, d_x)."""
         return product(self.weights)
@@ -86,11 +112,19 @@ class Question:
         return velocity(self.sigma, self.weights)
 
     @cached_property
-    def path(self) -> list[tuple[float, Layers]]:
-        """Times and networks of the trajectory in the survey's coordinates; empty without one."""
+    def given_path(self) -> list[tuple[float, Layers]]:
+        """Times and networks of the trajectory as it came, at most `LONGEST`; empty without one."""
         if self.trajectory is None:
             return []
-        return [(float(t), self._layers(self.trajectory[i])) for i, t in enumerate(np.asarray(self.trajectory.ts))]
+        ts = np.asarray(self.trajectory.ts)
+        kept = np.unique(np.linspace(0, len(ts) - 1, LONGEST).round().astype(int))
+        weights = lambda i: [np.asarray(W, dtype=float) for W in self.trajectory[int(i)].weights]  # type: ignore[index]
+        return [(float(ts[i]), weights(i)) for i in kept]
+
+    @cached_property
+    def path(self) -> list[tuple[float, Layers]]:
+        """`given_path` in the survey's coordinates."""
+        return [(t, reduced(self.target, weights)) for t, weights in self.given_path]
 
     def rng(self) -> np.random.Generator:
         """A fresh generator: every statement draws the same, whatever was asked before."""
@@ -102,26 +136,19 @@ class Question:
         return [rng.standard_normal(W.shape) for W in self.weights]
 
     def _layers(self, network: Network) -> Layers:
-        return [np.asarray(W, dtype=float) for W in self.form.reduce(network).weights]
+        return reduced(self.target, [np.asarray(W, dtype=float) for W in network.weights])
 
 
-def product(weights: Sequence[np.ndarray]) -> np.ndarray:
-    """W_k ... W_1 of (W_1, ..., W_k)."""
-    result = weights[0]
-    for W in weights[1:]:
-        result = W @ result
-    return result
+def adjacency(weights: Layers) -> BlockMatrix:
+    """blk_1(W_1, ..., W_h) of arrays, which stay arrays."""
+    return blk(1, weights)
 
 
 def velocity(sigma: np.ndarray, weights: Layers) -> Layers:
     r"""$W_{j+1:h}^T (\Sigma - W_{1:h}) W_{1:j-1}^T$ for every layer j."""
-    below, above = [np.eye(weights[0].shape[1])], [np.eye(weights[-1].shape[0])]
-    for W in weights:
-        below.append(W @ below[-1])
-    for W in weights[::-1]:
-        above.append(above[-1] @ W)
-    residual, h = sigma - below[-1], len(weights)
-    return [above[h - 1 - j].T @ residual @ below[j].T for j in range(h)]
+    below, above = partial_products(weights)
+    residual = sigma - below[-1]
+    return [above[j + 1].T @ residual @ below[j].T for j in range(len(weights))]
 
 
 def relative(difference: Any, *sizes: Any) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from .. import records
+from .._linalg import one_thread
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
@@ -34,7 +35,7 @@ def statements() -> tuple[Statement, ...]:
 
 
 def verify(
-    objective: SquaredError,
+    objective: Any,
     network: Network,
     trajectory: Trajectory | None = None,
     only: Iterable[str] | str | None = None,
@@ -54,9 +55,11 @@ def verify(
     (['Proposition 6'], True)
     """
     _check(objective, network)
-    chosen = _chosen(only)
+    chosen = check_keys(only)
     question = Question(objective, network, trajectory, seed)
-    return _dataset(chosen, [each(question) for each in chosen], network)
+    with one_thread():  # of small factorisations more threads wait for each other
+        findings = [each(question) for each in chosen]
+    return _dataset(chosen, findings, network)
 
 
 def _check(objective: Any, network: Any) -> None:
@@ -73,7 +76,12 @@ def _check(objective: Any, network: Any) -> None:
         )
 
 
-def _chosen(only: Iterable[str] | str | None) -> tuple[Statement, ...]:
+def check_keys(only: Iterable[str] | str | None) -> tuple[Statement, ...]:
+    """The statements of these keys, all for None, each once; raises `ValueError` for a key that there is not.
+
+    >>> [each.name for each in check_keys("6, 13")]
+    ['Proposition 6', 'Proposition 13']
+    """
     if only is None:
         return statements()
     wanted = re.split(r"[,\s]+", only.strip()) if isinstance(only, str) else [str(key) for key in only]
@@ -81,7 +89,7 @@ def _chosen(only: Iterable[str] | str | None) -> tuple[Statement, ...]:
     for key in wanted:
         if key not in known:
             raise ValueError(f"`only`: there is no statement {key!r}; give some of {', '.join(known)}")
-    return tuple(known[key] for key in wanted)
+    return tuple(known[key] for key in dict.fromkeys(wanted))
 
 
 def _dataset(chosen: tuple[Statement, ...], findings: list[Finding], network: Network) -> xr.Dataset:

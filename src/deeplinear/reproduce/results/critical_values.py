@@ -38,10 +38,10 @@ QUICK = Settings(landscapes=("semantic", "bottleneck"), drawn=1)
 ZERO = 1e-9  # eigenvalues below this share of the largest are zero; the gap is checked
 SIGNS = ("negative", "zero", "positive")
 GOLDEN: dict[str, float] = {
-    "semantic: signatures": 16,
+    "semantic: signatures": 16.0,
     "semantic: highest value": 0.375,
     "semantic: value where only mode 1 is learned": 0.15625,
-    "semantic: strict saddles": 15,
+    "semantic: strict saddles": 15.0,
 }
 
 
@@ -100,7 +100,9 @@ def measured(data: xr.Dataset) -> dict[str, float]:
     return {
         "semantic: signatures": float(kinds.size),
         "semantic: highest value": float(semantic["value"].max()),
-        "semantic: value where only mode 1 is learned": float(semantic["value"].values[semantic["signature"] == "{1}"][0]),
+        "semantic: value where only mode 1 is learned": float(
+            semantic["value"].values[semantic["signature"] == "{1}"][0]
+        ),
         "semantic: strict saddles": float(np.sum(kinds == "strict saddle")),
     }
 
@@ -109,14 +111,16 @@ def check(data: xr.Dataset) -> list[Checked]:
     """Values, gradients, inertia and kinds against dense Hessians; further points of the fibres; stored numbers."""
     scale = max(float(data["value"].max()), 1.0)
     return [
-        at_most("loss of representatives against the formula", np.abs(data["loss"] - data["value"]).max() / scale, 1e-13),
+        at_most(
+            "loss of representatives against the formula", np.abs(data["loss"] - data["value"]).max() / scale, 1e-13
+        ),
         at_most("gradient norm of representatives", data["gradient_norm"].max(), 1e-12),
-        at_most("signs of eigenvalues off the formula", np.abs(data["inertia"] - data["counted"]).sum(), 0),
-        at_most("kinds off the dense Hessian's", np.sum(data["kind"].values != data["kind_counted"].values), 0),
+        at_most("signs of eigenvalues off the formula", np.abs(data["inertia"] - data["counted"]).sum(), 0.0),
+        at_most("kinds off the dense Hessian's", np.sum(data["kind"].values != data["kind_counted"].values), 0.0),
         at_least("narrowest gap in a spectrum, as a ratio", data["gap"].min(), 1e3),
-        at_least("further points classified", data["classified"].sum(), data.sizes["point"]),
-        at_most("further points whose kind is not the dense Hessian's", data["wrong_kinds"].sum(), 0),
-        at_least("certificates of strict saddles", data["certificates"].sum(), 1),
+        at_least("further points classified", data["classified"].sum(), float(data.sizes["point"])),
+        at_most("further points whose kind is not the dense Hessian's", data["wrong_kinds"].sum(), 0.0),
+        at_least("certificates of strict saddles", data["certificates"].sum(), 1.0),
         at_most("highest certificate", data["highest_certificate"].max(), -1e-3),
         *golden(measured(data), GOLDEN),
     ]

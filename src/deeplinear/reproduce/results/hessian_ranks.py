@@ -7,6 +7,8 @@ with the dimension of the set of minima corrected. Samples and further shapes ar
 """
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -37,10 +39,10 @@ SETTINGS, QUICK = Settings(), Settings(others=((3, 5, 3), (6, 2, 5, 4)))
 PARTS = {"outer product": "outer product", "functional": "functional", "total": "whole Hessian"}
 ROUNDING = 1e-11  # eigenvalues below this share of the largest are zero; the gap is checked
 GOLDEN: dict[str, float] = {
-    "rank, outer product": 150,
-    "rank, functional": 175,
-    "rank, total": 250,
-    "weights": 275,
+    "rank, outer product": 150.0,
+    "rank, functional": 175.0,
+    "rank, total": 250.0,
+    "weights": 275.0,
 }
 
 
@@ -55,9 +57,13 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
     variables = {
         "spectrum": (("shape", "part", "index"), _padded(spectra), {"long_name": "moduli of eigenvalues"}),
         "rank": (("shape", "part"), predicted),
-        "minimum_spectrum": (("minimum", "place"), _padded(minima), {"long_name": "moduli of eigenvalues at a minimum"}),
+        "minimum_spectrum": (
+            ("minimum", "place"),
+            _padded(minima),
+            {"long_name": "moduli of eigenvalues at a minimum"},
+        ),
         "minimum_rank": ("minimum", at_minima),
-        "dimension": ("minimum", [sum(a * b for a, b in zip(w, w[1:], strict=False)) for w in settings.others]),
+        "dimension": ("minimum", [sum(a * b for a, b in pairwise(w)) for w in settings.others]),
     }
     coordinates = {
         "shape": [name(widths) for widths in shapes],
@@ -96,8 +102,8 @@ def check(data: xr.Dataset) -> list[Checked]:
     spectra, minima = data["spectrum"].values, data["minimum_spectrum"].values
     ranks, at_minima = _ranks(spectra), _ranks(minima)
     return [
-        at_most("ranks at random points off the formulas", np.abs(ranks - data["rank"].values).sum(), 0),
-        at_most("ranks at minima off r (d_x + d_y - r)", np.abs(at_minima - data["minimum_rank"].values).sum(), 0),
+        at_most("ranks at random points off the formulas", np.abs(ranks - data["rank"].values).sum(), 0.0),
+        at_most("ranks at minima off r (d_x + d_y - r)", np.abs(at_minima - data["minimum_rank"].values).sum(), 0.0),
         at_least("narrowest gap in a spectrum, as a ratio", min(_gap(spectra), _gap(minima)), 1e4),
         at_least("largest share of zeros at a minimum", (1 - at_minima / data["dimension"].values).max(), 0.3),
         *golden(measured(data), GOLDEN),
@@ -109,7 +115,7 @@ def _at_random_point(widths: Widths, settings: Settings) -> np.ndarray:
     rng = np.random.default_rng(settings.seed)
     X, Y = (rng.standard_normal((settings.samples, d)) for d in (widths[0], widths[-1]))
     objective = SquaredError.of(X, Y)
-    network = Network([rng.standard_normal((b, a)) / a**0.5 for a, b in zip(widths, widths[1:], strict=False)])
+    network = Network([rng.standard_normal((b, a)) / a**0.5 for a, b in pairwise(widths)])
     fitted = SquaredError.of(X, X @ np.asarray(network.end_to_end).T)  # no residual: the outer product alone
     whole, outer = (np.asarray(curvature.hessian(loss, network)) for loss in (objective, fitted))
     return np.stack([_moduli(H) for H in (outer, whole - outer, whole)])
@@ -157,12 +163,12 @@ def _spectrum(ax: Axes, values: np.ndarray, rank: int, k: int, label: str) -> No
     ax.axvline(rank + 0.5, color=style.colour(k), linewidth=0.9, linestyle=":")
 
 
-def _finish(ax: Axes, title: str, key: str) -> None:
+def _finish(ax: Axes, title: str, key: Literal["lower left", "upper right"]) -> None:
     style.canvas(ax, title)
     ax.set_yscale("log")
     ax.set_ylim(1e-19, 1e3)
     ax.set_xlim(left=0)
     ax.set_xlabel("number of the eigenvalue", fontsize=style.TEXT)
     ax.set_ylabel("modulus", fontsize=style.TEXT)
-    ax.legend(title="rank by theory (dotted)", fontsize=style.TEXT - 0.5, title_fontsize=style.TEXT - 0.5, frameon=False,
-              loc=key)  # fmt: skip
+    small = style.TEXT - 0.5
+    ax.legend(title="rank by theory (dotted)", fontsize=small, title_fontsize=small, frameon=False, loc=key)

@@ -150,11 +150,11 @@ def check(data: xr.Dataset) -> list[Checked]:
         at_most("end of every run against +-w_e, by the sign of w_1 + w_2", np.abs(path[:, -1] - limit).max(), 1e-8),
         at_most("drift of w_1^2 - w_2^2", np.abs(kept - kept[:, :1]).max(), 1e-8),
         at_least("hyperbolas with c != 0 whose two minima are both reached", len(both), _nonzero(data)),
-        at_most("trials on the wrong side of w_1 + w_2 = 0", np.sum(sides != reached), 0),
+        at_most("trials on the wrong side of w_1 + w_2 = 0", np.sum(sides != reached), 0.0),
         at_most("ends of all trials against +-w_e", ends, 1e-8),
         at_most("distance from the origin of runs on w_1 + w_2 = 0", np.abs(path[on_line, -1]).max(), 1e-8),
-        at_least("runs on w_1 + w_2 = 0", on_line.sum(), 2),
-        at_most("escape rate at the origin against sigma", abs(data["curvature_at_origin"] - data.attrs["sigma"]), 0),
+        at_least("runs on w_1 + w_2 = 0", on_line.sum(), 2.0),
+        at_most("escape rate at the origin against sigma", abs(data["curvature_at_origin"] - data.attrs["sigma"]), 0.0),
         *golden(measured(data), GOLDEN),
     ]
 
@@ -165,8 +165,8 @@ def _opposite(data: xr.Dataset, k: int) -> bool:
     return bool(np.any(ends[:, 0] > 0) and np.any(ends[:, 0] < 0))
 
 
-def _nonzero(data: xr.Dataset) -> int:
-    return int(np.count_nonzero(data.attrs["conserved"]))
+def _nonzero(data: xr.Dataset) -> float:
+    return float(np.count_nonzero(data.attrs["conserved"]))
 
 
 def _flow(objective: SquaredError, starts: np.ndarray, ts: np.ndarray, rtol: float) -> np.ndarray:
@@ -190,7 +190,7 @@ def _landscape(data: xr.Dataset, ax) -> None:
     for sheet in data["minima"].values:
         ax.plot(*sheet.T, 0.03, color=phase.MINIMUM, linewidth=2.4, zorder=6)
     ax.plot([0], [0], [data.attrs["sigma"] + 0.05], "o", color=phase.SADDLE, markersize=5.5, zorder=7)
-    phase.space(ax, (1, 2, 3), data.attrs["reach"], (32, -70))
+    phase.space(ax, (1, 2, 3), data.attrs["reach"], (32.0, -70.0))
     ax.set(zlim=(0, 4.2), zticks=[0, 2, 4])
     ax.zaxis.set_label_text(r"$|\sigma - w_1 w_2| = \sqrt{2 L}$", fontsize=style.TEXT)
     ax.zaxis.labelpad = -4

@@ -124,7 +124,7 @@ def check(data: xr.Dataset) -> list[Checked]:
             "gap of the weights against the exact solution", np.abs(path - exact).max() / np.abs(exact).max(), 1e-7
         ),
         at_most("distance of ends from w_1 w_2 w_3 = sigma", np.abs(ends[~missed].prod(1) - sigma).max(), 1e-8),
-        at_least("sheets of minima reached", len(sides & set(SIGNS)), 4),
+        at_least("sheets of minima reached", len(sides & set(SIGNS)), 4.0),
         at_most("drift of w_i^2 - w_{i+1}^2", np.abs(laws - laws[:, :1]).max(), 1e-8),
         at_most("ends of obstructed runs against theory", np.abs(ends[missed] - expected)[~slow].max(), 1e-6),
         at_most("|w| sigma t of the run into the origin against sqrt(3)", abs(decay / np.sqrt(3) - 1), 1e-3),

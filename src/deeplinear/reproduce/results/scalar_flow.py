@@ -154,7 +154,9 @@ def check(data: xr.Dataset) -> list[Checked]:
     return [
         at_most("zeros: 0 and both roots for even h, 0 and one for odd h", _zeros_missed(data), 0.0),
         at_most(
-            "flat at zero: z'/ (sigma z^(h-1)) - 1", _flatness(data), data.attrs["zoom"] ** min(data["depth"].values)
+            "flat at zero: z'/ (sigma z^(h-1)) - 1",
+            _flatness(data),
+            float(data.attrs["zoom"] ** min(data["depth"].values)),
         ),
         at_most("slope is -1/h of the second derivative of (sigma - z^h)^2 / 2", _slope_gap(sigma, data), 1e-6),
         at_most("gap of simulation and theory", np.abs(simulated - exact).max() / exact.max(), GAP),

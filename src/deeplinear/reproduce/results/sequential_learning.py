@@ -137,7 +137,7 @@ def check(data: xr.Dataset) -> list[Checked]:
         at_most("near: misalignment in the end", late(data, "misalignment", "near").max(), 0.05),
         at_most("near: |A| over that of a balanced network, minus 1", off(end["near"] / balanced, 1), 0.01),
         at_most("away: smallest ratio of half-times of neighbours (order is lost)", ratio["away"], 0.5),
-        at_least("away: large singular values of A", large(data, "away"), 21),
+        at_least("away: large singular values of A", large(data, "away"), 21.0),
         at_least("away: misalignment in the end", late(data, "misalignment", "away").min(), 1.0),
         at_least("away: |A| rises after it has fallen, relatively", norm[-1] / norm.min() - 1, 1e-3),
         at_most("both learn everything: mode strengths in the end", np.abs(strengths / s - 1).max(), 1e-3),

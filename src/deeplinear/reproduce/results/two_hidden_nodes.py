@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ... import curvature
 from ...exact import two_layer
@@ -41,6 +42,7 @@ class Settings:
 
 
 SETTINGS = QUICK = Settings()
+PALE = "#9bc7a6"  # ends of runs from large starts
 PAIRS = ((1, 3), (2, 4), (1, 2), (1, 4))
 GOLDEN: dict[str, float] = {
     "w_1 of the first run, small start": -0.4182913906,
@@ -82,16 +84,16 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
 def figure(data: xr.Dataset) -> Figure:
     """Above: ends of runs from small and large starts in pairs of weights. Below: slices, w_4 fixed, with ends near."""
     figure = Figure(figsize=(8.6, 6.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.0, 1.25))
-    for k, (ax, pair) in enumerate(zip(above.subplots(1, 4), PAIRS, strict=True)):
+    rows = figure.add_gridspec(2, 1, height_ratios=(1.0, 1.25))
+    above, below = figure.add_subfigure(rows[0]), figure.add_subfigure(rows[1])
+    for ax, pair in zip(above.subplots(1, 4), PAIRS, strict=True):
         _pair(data, ax, pair)
         ax.set_title(f"$w_{pair[0]}$, $w_{pair[1]}$", loc="left", fontsize=style.TEXT + 1.5)
-        if k == 0:
-            ax.legend(loc="lower left", fontsize=style.TEXT - 1, frameon=True, handletextpad=0.1, borderpad=0.3)
     for k, value in enumerate(data["slice"].values):
         ax = below.add_subplot(1, len(data["slice"]), k + 1, projection="3d")
         _slice(data, ax, float(value))
-    phase.phase_key(figure, saddle="saddle (the origin)")
+    large = Line2D([], [], color=PALE, marker="o", markersize=3, linestyle="none", label="from large starts (above)")
+    phase.phase_key(figure, [large], saddle="saddle (the origin)")
     return figure
 
 
@@ -137,7 +139,7 @@ def _network(w) -> Network:
 
 
 def _surfaces(settings: Settings) -> np.ndarray:
-    r"""Minima with w_4 fixed: $w_1 w_3 = \sigma$ where it is 0, else $w_2 = (\sigma - w_1 w_3) / w_4$, inside the box."""
+    r"""Minima with w_4 fixed: $w_1 w_3 = \sigma$ where it is 0, else $w_2 = (\sigma - w_1 w_3) / w_4$."""
     size = np.geomspace(settings.sigma / settings.reach, settings.reach, 71)
     line = np.linspace(-settings.reach, settings.reach, 71)
     slices = []
@@ -160,8 +162,8 @@ def _pair(data: xr.Dataset, ax, pair: tuple[int, int]) -> None:
     style.canvas(ax, "")
     x, y = (k - 1 for k in pair)
     ends = data["path"].values[:, :, -1]
-    ax.plot(ends[1, :, x], ends[1, :, y], "o", color="#9bc7a6", markersize=2.6, label="large starts")
-    ax.plot(ends[0, :, x], ends[0, :, y], "o", color=phase.MINIMUM, markersize=2.6, label="small starts")
+    ax.plot(ends[1, :, x], ends[1, :, y], "o", color=PALE, markersize=2.6)
+    ax.plot(ends[0, :, x], ends[0, :, y], "o", color=phase.MINIMUM, markersize=2.6)
     ax.plot([0], [0], "o", color=phase.SADDLE, markersize=phase.MARK + 1)
     limit = data.attrs["reach"] + 0.3
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[-2, 0, 2], yticks=[-2, 0, 2])
