@@ -13,7 +13,7 @@ from .._checks import Check
 from ..landscape.generators import orthogonal_matrix
 from ..network import Network
 from ..objectives import SquaredError
-from .question import Layers, Question
+from .question import Layers, Question, relative
 
 FITS = 1e-12
 """Part of a layer outside the diagonal up to which it counts as rounding."""
@@ -58,19 +58,22 @@ def aligned(question: Question) -> Member:
     return Member(frames, [rectangular(mode_size(question) * draw(min(s)), *s) for s in shapes(question)])
 
 
-def own_aligned(question: Question) -> Member | None:
-    """The question's own network in its frames; None where it is not aligned, or equal singular values hide them."""
+def own_aligned(question: Question) -> tuple[Member, float]:
+    """The question's own network in the frames of `in_frames`, from the right singular vectors of its first layer."""
     return in_frames(question.weights, np.linalg.svd(question.weights[0])[2].T)
 
 
-def own_decoupled(question: Question) -> Member | None:
-    """The question's own network in frames that end in the data's; None where it is not decoupled."""
+def own_decoupled(question: Question) -> tuple[Member, float]:
+    """The question's own network in frames that start and end in the data's."""
     return in_frames(question.weights, np.eye(question.widths[0]), np.eye(question.widths[-1]))
 
 
-def in_frames(weights: Layers, first: np.ndarray, last: np.ndarray | None = None) -> Member | None:
-    """The layers diagonal in frames that start with `first` (and end with `last`); None where those do not fit."""
-    frames, diagonals = [first], []
+def in_frames(weights: Layers, first: np.ndarray, last: np.ndarray | None = None) -> tuple[Member, float]:
+    """Frames from `first` (to `last`), each from the image of the one before, and how far from diagonal a layer is.
+
+    Of an aligned network, 0 (`FITS`), unless equal singular values hide its frames.
+    """
+    frames, diagonals, off = [first], [], 0.0
     for i, W in enumerate(weights, start=1):
         image = W @ frames[-1]
         if i == len(weights) and last is not None:
@@ -79,12 +82,10 @@ def in_frames(weights: Layers, first: np.ndarray, last: np.ndarray | None = None
             above, R = np.linalg.qr(image[:, : len(W)], mode="complete")
             above[:, : R.shape[1]] *= np.where(np.diagonal(R) < 0, -1.0, 1.0)
         between = above.T @ image
-        diagonal = between * np.eye(*between.shape)
-        if np.linalg.norm(between - diagonal) > FITS * np.linalg.norm(W):
-            return None
+        diagonals.append(between * np.eye(*between.shape))
+        off = max(off, relative(between - diagonals[-1], W))
         frames.append(above)
-        diagonals.append(diagonal)
-    return Member(frames, diagonals)
+    return Member(frames, diagonals), off
 
 
 def decoupled(question: Question) -> Member:

@@ -47,11 +47,10 @@ def powers_of_aligned(question: Question) -> Finding:
 )
 def rotations_keep_alignment(question: Question) -> Finding:
     """How far the rotated network is from aligned."""
-    check = predicates.aligned(members.as_network(question.weights))
-    weights, note = members.own_or(question, check, members.aligned(question).weights)
+    member, note = _aligned(question)
     rng = question.rng()
     P = change_of_basis([orthogonal_matrix(rng, d) for d in question.widths[1:-1]], question.widths)
-    rotated = P @ blk(1, weights) @ inverse(P)
+    rotated = P @ blk(1, member.weights) @ inverse(P)
     off = predicates.aligned(members.as_network(list(rotated.layers))).violation
     return Finding(off, 1e-9, "singular vectors of close singular values", note)
 
@@ -116,10 +115,9 @@ def _velocity(question: Question, outer: bool) -> Finding:
 
 def _aligned(question: Question) -> tuple[members.Member, str]:
     """The network at hand in its frames if it is aligned, else a random one."""
-    own = members.own_aligned(question)
-    if own is not None:
+    own, off = members.own_aligned(question)
+    if off <= members.FITS:
         return own, ""
-    off = predicates.aligned(members.as_network(question.weights)).violation
     return members.aligned(question), f"a random aligned network of these widths; this one is off by {off:.2g}"
 
 

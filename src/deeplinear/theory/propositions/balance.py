@@ -7,12 +7,13 @@ import numpy as np
 from ... import predicates
 from ...landscape import parameters
 from .. import members
+from ..points import is_critical
 from ..question import Layers, Question, product, relative, velocity
 from ..statement import Finding, does_not_apply, statement
 
 ROUNDING = "rounding of products of h matrices"
 CRITICAL = 1e-12
-"""Velocity, and imbalance, up to which a network counts as a balanced critical point; Z is then known to 1e-9 or so."""
+"""Imbalance up to which a critical point counts as balanced: Z is then known to its root."""
 NO_JUNCTION = "one layer has no neighbours"
 
 
@@ -92,13 +93,15 @@ def balanced_critical_is_tightened(question: Question) -> Finding:
     """The blocks Z of a random balanced critical point, found from its weights."""
     size = max(members.mode_size(question), 1.0)
     weights, whose = question.weights, "this network"
-    at_rest = relative(question.velocity, size) <= CRITICAL
-    if not at_rest or not predicates.balanced(members.as_network(weights), tolerance=CRITICAL).holds:
+    if (
+        not is_critical(question, weights)
+        or not predicates.balanced(members.as_network(weights), tolerance=CRITICAL).holds
+    ):
         weights, whose = members.balanced_critical_point(question)[0].weights, "a random one"
     found = parameters(members.survey_objective(question), members.as_network(weights))
     off = max((relative(Z, size) for Z in found.blocks), default=0.0)
     note = f"{whose}, learned modes {', '.join(map(str, found.signature)) or 'none'}"
-    return Finding(off, 1e-9, "rounding in the change of basis", note)
+    return Finding(off, 1e-6, "the root of the imbalance that counts as none", note)
 
 
 @statement(

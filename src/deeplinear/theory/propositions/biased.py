@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import biased
+from ..measures import slope
 from ..question import Question, relative
 from ..statement import Finding, statement
 from .unwhitened import two_layers
@@ -12,7 +13,6 @@ from .unwhitened import two_layers
 SOURCE = "Two-layer linear network with biases as least squares"
 INPUTS = 20
 """Inputs and hidden nodes of the network that are used: the statements are about any number."""
-STEP = 1e-200
 
 
 class Model(NamedTuple):
@@ -146,9 +146,8 @@ def _gradients(question: Question, sign: float) -> Finding:
     slopes = biased.gradients(U, v, X, z)
     for _ in range(3):
         dU, dv = rng.standard_normal(U.shape), rng.standard_normal(v.shape)
-        moved_U, moved_v = U + 1j * STEP * dU, v + 1j * STEP * dv
-        hidden = moved_U[0] + X @ moved_U[1:]
-        measured = float(np.imag(np.sum((z - moved_v[0] - hidden @ moved_v[1:]) ** 2))) / (2 * STEP)
+        cost = lambda at: np.sum((z - at[1][0] - (at[0][0] + X @ at[0][1:]) @ at[1][1:]) ** 2) / 2
+        measured = slope(cost, [U, v], [dU, dv])
         formula = sign * float(np.sum(slopes.U * dU) + slopes.v @ dv)
         size = np.hypot(np.linalg.norm(slopes.U), np.linalg.norm(slopes.v)) * np.hypot(
             np.linalg.norm(dU), np.linalg.norm(dv)

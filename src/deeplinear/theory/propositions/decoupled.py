@@ -28,14 +28,14 @@ STEP = 1e-200
 )
 def diagonal_in_a_basis(question: Question) -> Finding:
     """On a decoupled network with known singular vectors; diagonal weights have both signs."""
-    own = members.own_decoupled(question)
-    member = own or members.decoupled(question)
+    own, distance = members.own_decoupled(question)
+    member = own if distance <= members.FITS else members.decoupled(question)
     velocities = velocity(question.sigma, member.weights)
     turned = members.Member(member.frames, velocity(question.sigma, member.diagonals)).weights
     size = float(np.linalg.norm(question.sigma)) + float(np.prod([np.linalg.norm(W, 2) for W in member.weights]))
     off = relative([a - b for a, b in zip(velocities, turned, strict=True)], max(size, 1e-300))
     check = predicates.decoupled(members.survey_objective(question), members.as_network(member.weights))
-    note = "" if own else f"a random decoupled network of these widths, off by {check.violation:.1e}"
+    note = "" if member is own else f"a random decoupled network of these widths; this one is off by {distance:.2g}"
     return Finding(max(off, check.violation), 1e-9, "singular vectors of close singular values", note)
 
 

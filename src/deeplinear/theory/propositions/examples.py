@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from ...exact import half_time, mode_strength, unbalanced_pair
+from ..measures import slope, square_loss
 from ..question import Layers, Question, product, relative, velocity
 from ..statement import Finding, does_not_apply, statement
 
@@ -247,10 +248,8 @@ def _step(question: Question, sign: float) -> Finding:
     speed = sum(float(np.sum(V**2)) for V in question.velocity)
     if speed <= 1e-24 * max(float(np.sum(question.sigma**2)), 1e-300):
         return does_not_apply("the network is at rest, no step moves it")
-    tiny = 1e-200
-    moved = [W + 1j * sign * tiny * V for W, V in zip(question.weights, question.velocity, strict=True)]
-    end = product(moved)
-    slope = -float(np.sum(question.residual * np.imag(end))) / tiny
+    loss = lambda weights: square_loss(question.sigma, weights)
+    fall = slope(loss, question.weights, [sign * V for V in question.velocity])
     eta = 0.1 / max(1.0, speed**0.5)
     after = [W + sign * eta * V for W, V in zip(question.weights, question.velocity, strict=True)]
     off = 0.0
@@ -259,7 +258,7 @@ def _step(question: Question, sign: float) -> Finding:
         change = _imbalance(after, i) - _imbalance(question.weights, i) - eta**2 * (V @ V.T - Y.T @ Y)
         size = sum(float(np.sum(W**2)) for W in (after[i], after[i + 1]))
         off = max(off, relative(change, max(size, 1e-300)))
-    return Finding(max(abs(slope / speed + 1), off), 1e-9, "rounding where terms of the product cancel")
+    return Finding(max(abs(fall / speed + 1), off), 1e-9, "rounding where terms of the product cancel")
 
 
 def _imbalance(weights: Layers, i: int) -> np.ndarray:
@@ -285,11 +284,10 @@ def _masked(layers: Layers, extended: Layers, k: int, j: int) -> float:
     directions, target = [rng.standard_normal(W.shape) for W in layers], rng.standard_normal(product(layers).shape)
     speed = velocity(target, extended)
     free = [V[tuple(map(slice, W.shape))] for V, W in zip(speed, layers, strict=False)]
-    moved = [W + 1e-200j * V for W, V in zip(layers, directions, strict=True)]
-    gap = target - product(moved) - product([*moved[:k], *moved[k + j :]])
-    slope = -float(np.imag(np.sum(gap**2))) / 2e-200
+    loss = lambda W: np.sum((target - product(W) - product([*W[:k], *W[k + j :]])) ** 2) / 2
+    rise = slope(loss, layers, directions)
     formula = sum(float(np.sum(V * D)) for V, D in zip(free, directions, strict=False))
-    return relative(slope - formula, relative(free) * relative(directions))
+    return relative(rise + formula, relative(free) * relative(directions))
 
 
 def _extension(layers: Layers, k: int, j: int) -> Layers:

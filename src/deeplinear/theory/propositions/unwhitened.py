@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from ..measures import slope
 from ..question import Question, product, relative
 from ..statement import Finding, does_not_apply, statement
 
 SOURCE = "Two-layer learning dynamics under mean squared error (loss without the factor 1/2)"
 ROUNDING = "rounding where terms of the gradient cancel"
-STEP = 1e-200
 DIRECTIONS = 3
 
 
@@ -100,10 +100,11 @@ def _compare(question: Question, layer: int, velocity: np.ndarray) -> Finding:
     rng, worst = question.rng(), 0.0
     size = np.linalg.norm(layers[1 - layer]) * (np.linalg.norm(yx) + np.linalg.norm(layers[1] @ layers[0] @ xx))
     for _ in range(DIRECTIONS):
-        V = rng.standard_normal(velocity.shape)
-        moved = [W + 1j * STEP * V if l == layer else W for l, W in enumerate(layers)]
-        slope = -float(np.imag(_loss(moved[0], moved[1], xx, yx))) / STEP
-        gap = abs(slope - float(np.sum(velocity * V)))
-        worst = max(worst, gap / max(float(np.linalg.norm(V) * np.linalg.norm(velocity)), 1e-6 * float(size), 1e-300))
+        V = [rng.standard_normal(W.shape) if l == layer else np.zeros_like(W) for l, W in enumerate(layers)]
+        rise = slope(lambda weights: _loss(weights[0], weights[1], xx, yx), layers, V)
+        gap = abs(rise + float(np.sum(velocity * V[layer])))
+        worst = max(
+            worst, gap / max(float(np.linalg.norm(V[layer]) * np.linalg.norm(velocity)), 1e-6 * float(size), 1e-300)
+        )
     note = "" if question.depth == 2 else "the layers of this network taken together as two"
     return Finding(worst, 1e-9, ROUNDING, note)
