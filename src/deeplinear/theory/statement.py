@@ -28,7 +28,7 @@ class Finding:
         """Whether the residual is within the tolerance (NaN never is); None where the statement does not apply."""
         if not self.applies or self.residual is None or self.tolerance is None:
             return None
-        return self.residual <= self.tolerance
+        return bool(self.residual <= self.tolerance)
 
 
 def does_not_apply(assumption: str, violation: float | None = None) -> Finding:
