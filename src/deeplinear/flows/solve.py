@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from ..masks import check_paths
 from ..network import Network
 from ..objectives import SquaredError
 from ..reduction import Reduction
@@ -297,6 +298,7 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, s
         mask = mask if isinstance(mask, Network) else Network(mask)
         if mask.widths != network.widths or any(m.dtype != bool or m.ndim != 2 for m in mask.weights):
             raise ValueError(f"`mask`: must be a Network of booleans with widths {network.widths}; True entries learn")
+        check_paths(network, mask)
     decay = None if concrete and not weight_decay else jnp.asarray(weight_decay, dtype=float)
     return network, stepping.Problem(objective, mask, decay), batch
 
