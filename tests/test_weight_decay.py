@@ -16,6 +16,7 @@ from deeplinear.exact import decay_thresholds, decayed_imbalance
 from deeplinear.landscape import decayed_minima, decayed_modes, decayed_point
 
 SIGMA = (1.7, 1.2, 0.8)
+COLOURED = SquaredError.from_moments(np.eye(2), np.diag([1.0, 2.0]))
 
 
 def in_numpy(objective, gamma):
@@ -156,7 +157,7 @@ def test_flows_with_decay_balance_and_end_in_the_minima():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda o: decayed_minima(SquaredError.from_moments(np.eye(2), np.diag([1.0, 2.0])), (2, 2, 2), 0.1), "`objective`"),
+        (lambda o: decayed_minima(COLOURED, (2, 2, 2), 0.1), "`objective`"),
         (lambda o: decayed_minima(o, (3, 3), 0.1), "`depth`"),
         (lambda o: decayed_minima(o, (3, 2, 4), 0.1), "`widths`"),
         (lambda o: decayed_modes(o, 3, 0.0), "`weight_decay`"),
@@ -166,7 +167,7 @@ def test_flows_with_decay_balance_and_end_in_the_minima():
         (lambda o: decayed_point(o, (3, 3, 3), 0.1, [1], unstable=[1]), "`signature`: mode 1 has no such root"),
         (lambda o: decayed_point(o, (3, 3, 3, 3), 0.9, [2]), "`signature`: mode 2 has no such root"),
     ],
-)  # fmt: skip
+)
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         call(SquaredError.from_singular_values(SIGMA, 3, 3))

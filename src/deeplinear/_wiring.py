@@ -1,4 +1,4 @@
-r"""Biases and skips in a plain chain of matrices: units that copy a unit of the layer below, with weights that are held.
+r"""Biases and skips in a plain chain of matrices: units that copy a unit of the layer below, by weights that are held.
 
 Layer l of a wired chain is, in this order: a constant 1 where a bias is above it; its neurons; the copies that skips
 carry past it. A copy's incoming weights are held by the mask and are one 1 and zeros; that is how copies are told from
@@ -94,7 +94,7 @@ def with_skip(
 ) -> tuple[list[Array], list[np.ndarray]]:
     """The chain with the neurons of layer `source` carried past the layers between and added at layer `target`."""
     depth, wiring = len(weights), Wiring.of(weights, mask)
-    if not (0 <= source and source + 2 <= target <= depth):
+    if source < 0 or not source + 2 <= target <= depth:
         raise ValueError(
             f"`source`, `target`: got {source}, {target}; a skip passes at least one layer, 0 <= source, "
             f"source + 2 <= target <= {depth}"
@@ -109,9 +109,9 @@ def with_skip(
             wired[l - 1] = jnp.vstack([W, jnp.asarray(copying, W.dtype)])
             learns[l - 1] = np.vstack([learns[l - 1], none(size, W.shape[1])])
         elif l < target:
-            wired[l - 1] = jnp.block([[W, jnp.zeros((W.shape[0], size), W.dtype)],
-                                      [jnp.zeros((size, W.shape[1]), W.dtype), jnp.eye(size, dtype=W.dtype)]])  # fmt: skip
-            learns[l - 1] = np.block([[learns[l - 1], none(W.shape[0], size)], [none(size, W.shape[1] + size)]])
+            W = jnp.hstack([W, jnp.zeros((W.shape[0], size), W.dtype)])
+            wired[l - 1] = jnp.vstack([W, jnp.eye(size, W.shape[1], k=W.shape[1] - size, dtype=W.dtype)])
+            learns[l - 1] = np.pad(learns[l - 1], (0, size))
         else:
             wired[l - 1] = jnp.hstack([W, jnp.zeros((W.shape[0], size), W.dtype).at[above].set(B)])
             learns[l - 1] = np.hstack([learns[l - 1], none(W.shape[0], size)])

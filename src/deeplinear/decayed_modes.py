@@ -1,4 +1,4 @@
-r"""Where a 0-balanced mode rests under weight decay, $\dot z = z^{h-1} (s - z^h) - \gamma z$, and from which decay on."""
+r"""Where a 0-balanced mode rests under weight decay, $\dot z = z^{h-1} (s - z^h) - \gamma z$, and up to which decay."""
 
 from typing import NamedTuple
 

@@ -30,10 +30,10 @@ def sparse(key: Key, widths: Sequence[int], density: float) -> Network:
     if not 0 < density <= 1:
         raise ValueError(f"`density`: got {density}; give a share of the weights above 0 and at most 1")
     widths, path_key, key = check_widths(widths), *jax.random.split(check_key(key))
-    path = [int(jax.random.randint(k, (), 0, d)) for k, d in zip(jax.random.split(path_key, len(widths)), widths)]
-    keys = jax.random.split(key, len(widths) - 1)
-    drawn = [jax.random.bernoulli(k, density, (d, below)) for k, (below, d) in zip(keys, pairwise(widths))]
-    return Network([m.at[i, j].set(True) for m, (j, i) in zip(drawn, pairwise(path))])
+    path_keys, keys = jax.random.split(path_key, len(widths)), jax.random.split(key, len(widths) - 1)
+    path = [int(jax.random.randint(k, (), 0, d)) for k, d in zip(path_keys, widths, strict=True)]
+    drawn = [jax.random.bernoulli(k, density, (d, e)) for k, (e, d) in zip(keys, pairwise(widths), strict=True)]
+    return Network([m.at[i, j].set(True) for m, (j, i) in zip(drawn, pairwise(path), strict=True)])
 
 
 def pruned(network: Network, mask: Network) -> Network:

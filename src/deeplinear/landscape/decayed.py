@@ -1,10 +1,10 @@
-r"""The landscape under weight decay, $L + \frac{\gamma}{2} \sum_l \|W_l\|_F^2$ with white inputs and two layers or more.
+r"""The landscape under weight decay, $L + \frac{\gamma}{2} \sum_l \|W_l\|_F^2$, with white inputs.
 
-At a critical point $W_{l+1}^T W_{l+1} = W_l W_l^T$ (decay balances, and nothing moves there), so that every one is
-0-balanced and aligned with modes of the data: any set of modes is learned, each to a root of $z^{h-2} (s - z^h) =
-\gamma$ with $u = z^h$, the others are 0. Its Hessian is negative along a root that is not stable, and where a stronger
-mode is left out for a weaker one: the exchange of mode j by mode i has $z_j^{2h-2} + \gamma - s_i z_j^{h-2}$, which has
-the sign of $s_j - s_i$. In two layers a mode that could be learned is left by a negative direction as well; deeper none.
+At a critical point $W_{l+1}^T W_{l+1} = W_l W_l^T$: decay balances, and nothing moves there. So each is 0-balanced and
+aligned with modes of the data: any set of modes is learned, each to a root of $z^{h-2} (s - z^h) = \gamma$ with $u =
+z^h$, and the others are 0. The Hessian is negative along a root that is not stable, and where a stronger mode is left
+out for a weaker one: the exchange of mode j by i has $z_j^{2h-2} + \gamma - s_i z_j^{h-2}$, with the sign of $s_j -
+s_i$. In two layers a direction leads from a mode that is left out although it could be learned; deeper none does.
 Losses of another scale c: $\gamma / c$ in the place of $\gamma$, and c times the loss.
 """
 

@@ -100,9 +100,7 @@ def measured(data: xr.Dataset) -> dict[str, float]:
     return {
         "semantic: signatures": float(kinds.size),
         "semantic: highest value": float(semantic["value"].max()),
-        "semantic: value where only mode 1 is learned": float(
-            semantic["value"].values[semantic["signature"] == "{1}"][0]
-        ),
+        "semantic: value where only mode 1 is learned": float(semantic["value"].values[semantic["signature"] == "{1}"][0]),
         "semantic: strict saddles": float(np.sum(kinds == "strict saddle")),
     }
 
@@ -111,9 +109,7 @@ def check(data: xr.Dataset) -> list[Checked]:
     """Values, gradients, inertia and kinds against dense Hessians; further points of the fibres; stored numbers."""
     scale = max(float(data["value"].max()), 1.0)
     return [
-        at_most(
-            "loss of representatives against the formula", np.abs(data["loss"] - data["value"]).max() / scale, 1e-13
-        ),
+        at_most("loss of representatives against the formula", np.abs(data["loss"] - data["value"]).max() / scale, 1e-13),
         at_most("gradient norm of representatives", data["gradient_norm"].max(), 1e-12),
         at_most("signs of eigenvalues off the formula", np.abs(data["inertia"] - data["counted"]).sum(), 0),
         at_most("kinds off the dense Hessian's", np.sum(data["kind"].values != data["kind_counted"].values), 0),

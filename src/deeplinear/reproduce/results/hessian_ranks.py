@@ -55,11 +55,7 @@ def run(settings: Settings = SETTINGS) -> xr.Dataset:
     variables = {
         "spectrum": (("shape", "part", "index"), _padded(spectra), {"long_name": "moduli of eigenvalues"}),
         "rank": (("shape", "part"), predicted),
-        "minimum_spectrum": (
-            ("minimum", "place"),
-            _padded(minima),
-            {"long_name": "moduli of eigenvalues at a minimum"},
-        ),
+        "minimum_spectrum": (("minimum", "place"), _padded(minima), {"long_name": "moduli of eigenvalues at a minimum"}),
         "minimum_rank": ("minimum", at_minima),
         "dimension": ("minimum", [sum(a * b for a, b in zip(w, w[1:], strict=False)) for w in settings.others]),
     }
