@@ -8,12 +8,10 @@ neurons, so that a chain and its mask say everything. Matrices W_1, ..., W_h her
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
-
-Chain = tuple[Array, ...]
 
 
 class Skip(NamedTuple):
@@ -21,7 +19,7 @@ class Skip(NamedTuple):
 
     source: int
     target: int
-    matrix: Array
+    matrix: Any
     """What multiplies the source's neurons, shape (d_target, d_source)."""
 
 
@@ -64,9 +62,9 @@ class Wiring(NamedTuple):
 
 def with_biases(
     weights: Sequence[Any], mask: Sequence[Any] | None, biases: Sequence[Any] | None, layers: Iterable[int] | None
-) -> tuple[list[Array], list[np.ndarray]]:
+) -> tuple[list[Any], list[np.ndarray]]:
     """The chain with a constant unit below every layer that has a bias, and what learns in it."""
-    wiring, depth = Wiring.of(weights, mask), len(weights)
+    wiring, depth, (xp, weights) = Wiring.of(weights, mask), len(weights), _fast(weights, biases)
     chosen = sorted(set(range(1, depth + 1) if layers is None else layers))
     if not chosen or not all(isinstance(l, int | np.integer) and 1 <= l <= depth for l in chosen):
         raise ValueError(f"`layers`: got {layers}; layers are numbered from 1 to {depth}, and one at least has a bias")
@@ -77,12 +75,12 @@ def with_biases(
     for l, (W, learn) in enumerate(zip(weights, _all_learn(weights, mask), strict=True), start=1):
         if l <= chosen[-1]:
             rows = wiring.neurons(l)
-            column = jnp.zeros((W.shape[0], 1), W.dtype).at[rows, 0].set(jnp.asarray(given[l - 1], W.dtype))
-            W = jnp.hstack([column, W])
+            column = np.eye(len(learn), dtype=W.dtype)[:, rows] @ xp.asarray(given[l - 1], W.dtype)[:, None]
+            W = xp.hstack([column, W])
             learn = np.hstack([np.zeros((len(learn), 1), bool), learn])
             learn[rows, 0] = l in chosen
         if l < chosen[-1]:
-            W = jnp.vstack([jnp.eye(1, W.shape[1], dtype=W.dtype), W])
+            W = xp.vstack([np.eye(1, W.shape[1], dtype=W.dtype), W])
             learn = np.vstack([np.zeros((1, learn.shape[1]), bool), learn])
         wired.append(W)
         learns.append(learn)
@@ -91,43 +89,40 @@ def with_biases(
 
 def with_skip(
     weights: Sequence[Any], mask: Sequence[Any] | None, source: int, target: int, matrix: Any, learn: bool
-) -> tuple[list[Array], list[np.ndarray]]:
+) -> tuple[list[Any], list[np.ndarray]]:
     """The chain with the neurons of layer `source` carried past the layers between and added at layer `target`."""
-    depth, wiring = len(weights), Wiring.of(weights, mask)
+    depth, wiring, (xp, weights) = len(weights), Wiring.of(weights, mask), _fast(weights, matrix)
     if source < 0 or not source + 2 <= target <= depth:
         raise ValueError(
             f"`source`, `target`: got {source}, {target}; a skip passes at least one layer, 0 <= source, "
             f"source + 2 <= target <= {depth}"
         )
     below, above = wiring.neurons(source), wiring.neurons(target)
-    B = _checked_matrix(matrix, (above.size, below.size), (source, target), weights[0].dtype)
-    wired, learns = list(weights), _all_learn(weights, mask)
+    B = _checked_matrix(matrix, (above.size, below.size), (source, target))
+    wired, learns, size = list(weights), _all_learn(weights, mask), below.size
     for l in range(source + 1, target + 1):
-        W, size, none = wired[l - 1], below.size, lambda *shape: np.zeros(shape, bool)
-        if l == source + 1:
-            copying = np.eye(W.shape[1])[below]
-            wired[l - 1] = jnp.vstack([W, jnp.asarray(copying, W.dtype)])
-            learns[l - 1] = np.vstack([learns[l - 1], none(size, W.shape[1])])
-        elif l < target:
-            W = jnp.hstack([W, jnp.zeros((W.shape[0], size), W.dtype)])
-            wired[l - 1] = jnp.vstack([W, jnp.eye(size, W.shape[1], k=W.shape[1] - size, dtype=W.dtype)])
-            learns[l - 1] = np.pad(learns[l - 1], (0, size))
+        W, m = wired[l - 1], learns[l - 1]
+        beside = np.eye(len(m))[:, above] @ xp.asarray(B, W.dtype) if l == target else np.zeros((len(m), size))
+        beneath = np.eye(m.shape[1])[below] if l == source + 1 else np.eye(size, m.shape[1] + size, k=m.shape[1])
+        if l > source + 1:
+            W, m = xp.hstack([W, beside.astype(W.dtype)]), np.pad(m, ((0, 0), (0, size)))
+        if l < target:
+            W, m = xp.vstack([W, beneath.astype(W.dtype)]), np.pad(m, ((0, size), (0, 0)))
         else:
-            wired[l - 1] = jnp.hstack([W, jnp.zeros((W.shape[0], size), W.dtype).at[above].set(B)])
-            learns[l - 1] = np.hstack([learns[l - 1], none(W.shape[0], size)])
-            learns[l - 1][above, -size:] = learn
+            m[above, -size:] = learn
+        wired[l - 1], learns[l - 1] = W, m
     return wired, learns
 
 
-def apart(weights: Sequence[Any], mask: Sequence[Any]) -> tuple[list[Array], list[Array], list[Skip]]:
+def apart(weights: Sequence[Any], mask: Sequence[Any]) -> tuple[list[Any], list[Any], list[Skip]]:
     """Neurons' weights, their biases (zeros where there are none) and the skips; weights may have leading axes."""
-    wiring, depth = Wiring.of(weights, mask), len(weights)
+    wiring, depth, (_, weights) = Wiring.of(weights, mask), len(weights), _fast(weights)
     plain, biases, skips = [], [], []
     for l, W in enumerate(weights, start=1):
         rows, columns = wiring.neurons(l), wiring.neurons(l - 1)
         part = W[..., rows, :]
         plain.append(part[..., columns])
-        biases.append(part[..., 0] if wiring.constant[l - 1] else jnp.zeros(part.shape[:-1], part.dtype))
+        biases.append(part[..., 0] if wiring.constant[l - 1] else np.zeros(part.shape[:-1], part.dtype))
         carried_on = set(wiring.copies[l].tolist()) if l < depth else set()
         ending: dict[int, list[tuple[int, int]]] = {}
         for unit in wiring.passing(l - 1):
@@ -137,8 +132,8 @@ def apart(weights: Sequence[Any], mask: Sequence[Any]) -> tuple[list[Array], lis
         for source, pairs in sorted(ending.items()):
             units, firsts = np.array(pairs).T
             neurons = wiring.neurons(source)
-            B = jnp.zeros((*part.shape[:-1], neurons.size), part.dtype)
-            skips.append(Skip(source, l, B.at[..., np.searchsorted(neurons, firsts)].add(part[..., units])))
+            places = np.eye(neurons.size, dtype=part.dtype)[np.searchsorted(neurons, firsts)]
+            skips.append(Skip(source, l, part[..., units] @ places))
     return plain, biases, skips
 
 
@@ -186,15 +181,24 @@ def _checked_biases(biases: Any, sizes: list[int], chosen: list[int]) -> list[An
     return list(biases)
 
 
-def _checked_matrix(matrix: Any, shape: tuple[int, int], ends: tuple[int, int], dtype: Any) -> Array:
+def _checked_matrix(matrix: Any, shape: tuple[int, int], ends: tuple[int, int]) -> Any:
+    """What a skip multiplies by."""
     if matrix is None:
         if shape[0] != shape[1]:
             raise ValueError(
                 f"`source`, `target`: layers {ends[0]} and {ends[1]} have {shape[1]} and {shape[0]} neurons; without a "
                 "`matrix` a skip is the identity and they must be equal"
             )
-        return jnp.eye(shape[0], dtype=dtype)
-    B = jnp.asarray(matrix, dtype)
-    if B.shape != shape:
-        raise ValueError(f"`matrix`: has shape {B.shape}; from layer {ends[0]} to {ends[1]} it must be {shape}")
-    return B
+        return np.eye(shape[0])
+    if np.shape(matrix) != shape:
+        raise ValueError(
+            f"`matrix`: has shape {np.shape(matrix)}; from layer {ends[0]} to {ends[1]} it must be {shape}"
+        )
+    return matrix
+
+
+def _fast(weights: Sequence[Any], *others: Any) -> tuple[Any, list[Any]]:
+    """numpy and the matrices as its arrays, so that no shape is compiled; JAX and its own where it traces any."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((tuple(weights), others))):
+        return jnp, list(weights)
+    return np, [np.asarray(W) for W in weights]

@@ -150,7 +150,9 @@ class Network(eqx.Module):
         """
         plain, biases, skips = _wiring.apart(self.weights, self._held(mask))
         # not by the constructor, which takes no leading axes
-        return Parts(eqx.tree_at(lambda n: n.weights, self, tuple(plain)), tuple(biases), tuple(skips))
+        network = eqx.tree_at(lambda n: n.weights, self, tuple(map(jnp.asarray, plain)))
+        ends = tuple(skip._replace(matrix=jnp.asarray(skip.matrix)) for skip in skips)
+        return Parts(network, tuple(map(jnp.asarray, biases)), ends)
 
     def _held(self, mask: Any) -> Any:
         """The weights of a mask of this network."""
@@ -235,7 +237,7 @@ class Parts(NamedTuple):
     skips: tuple[Skip, ...]
 
 
-def _wired(weights: list[Array], mask: list[np.ndarray]) -> tuple[Network, Network]:
+def _wired(weights: list[Any], mask: list[np.ndarray]) -> tuple[Network, Network]:
     return Network(weights), Network(mask)
 
 
