@@ -13,6 +13,7 @@ from scipy.integrate import solve_ivp
 
 import deeplinear as dl
 from deeplinear import Network, SquaredError, biased, curvature, data, gradient_flow, masks
+from deeplinear.cli import _exit_code
 from deeplinear.flows.fields import velocity
 
 
@@ -286,6 +287,43 @@ def test_sparse_networks_stay_sparse_and_learn():
     assert float(OBJECTIVE(end.end_to_end)) < 0.5 * float(OBJECTIVE(start.end_to_end))
     for density in (1e-9, 1.0):  # a path always learns
         masks.check_paths(start, masks.sparse(0, (4, 5, 2), density))
+
+
+# command line and `learn` ---------------------------------------------------------------------------------------------
+
+
+def test_learn_takes_biases_and_skips():
+    found = dl.learn(X, Y, hidden=(3, 2, 2), bias=True, skip=[(2, 4), (0, 2)], scale=0.3, seed=1, time=3.0, rtol=1e-5)
+    assert found.attrs["title"].startswith("samples: 3 → 3 → 2 → 2 → 2, biases, skip 2 → 4, skip 0 → 2, gaussian start")
+    assert found.attrs["command"].endswith("--bias --skip 2:4,0:2 --rtol 1e-05 --time 3.0")
+    assert list(found.attrs["widths"]) == [4, 7, 3, 5, 2]
+    assert not {"imbalance_drift", "critical_value", "theory_loss"} & set(found.variables)
+    assert np.isnan(found["half_time_predicted"].values).all()
+    assert "theory" in found.attrs["warnings"][0] and found.attrs["theory"]["name"] is None
+    assert found["loss"].values[-1] < 0.3 * found["loss"].values[0]
+
+
+def test_one_layer_with_a_bias_is_regression_with_a_constant():
+    found = dl.learn(X, Y, hidden=(), bias=True, scale=0.1)
+    assert found.attrs["theory"]["exact"] and found.attrs["theory"]["gap"] < 1e-5
+    residual = Y - data.with_constant(X) @ np.linalg.lstsq(data.with_constant(X), Y, rcond=None)[0]
+    assert float(found["loss"][-1]) == pytest.approx(np.sum(residual**2) / 18, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--skip", "1-3"], "`skip`: got '1-3'; give pairs of layers"),
+        (["--skip", "1:2"], "`skip`: 1:2 does not fit; got 1, 2; a skip passes at least one layer"),
+        (["--hidden", "5,6,7", "--skip", "1:3"], "`skip`: 1:3 does not fit; layers 1 and 3 have 5 and 7 neurons"),
+        (["--bias"], "`bias`: these data are known by moments without means"),
+    ],
+)
+def test_the_command_line_refuses_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _exit_code(["learn", "semantic", *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and printed.count("\n") == 1
 
 
 # bad input ------------------------------------------------------------------------------------------------------------
