@@ -88,6 +88,8 @@ def test_defaults_and_the_command_of_the_default():
         "scale": 1e-3,
         "seed": 0,
         "loss": "half-mean",
+        "bias": False,
+        "skip": None,
         "center": False,
         "whiten": False,
         "rtol": 1e-6,

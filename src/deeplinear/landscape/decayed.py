@@ -27,7 +27,12 @@ from .target import EQUAL, Target
 
 
 class DecayedModes(NamedTuple):
-    """Roots and thresholds of every mode of the data, largest singular value first, each of shape (mode,)."""
+    """Roots and thresholds of every mode of the data, largest singular value first, each of shape (mode,).
+
+    >>> modes = decayed_modes(SquaredError.from_singular_values([2.0, 1.0], 2, 2), depth=2, weight_decay=1.5)
+    >>> modes.stable.tolist(), modes.best.tolist()
+    ([0.5, nan], [0.5, 0.0])
+    """
 
     s: np.ndarray
     """Singular values."""
