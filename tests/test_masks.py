@@ -151,6 +151,7 @@ def test_the_masked_flow_is_scipys_flow_of_the_network_itself():
 @pytest.mark.skipif(DESCENT is None, reason="this version has no gradient descent")
 def test_masked_descent_is_the_descent_of_the_network_itself():
     network, mask = as_chain(LAYERS, BIASES, SKIPS, biases_first=True)
+    assert DESCENT is not None
     end = DESCENT(OBJECTIVE, network, 0.01, 20, mask=mask)[-1]
     theta = THETA
     for _ in range(20):

@@ -8,6 +8,7 @@ Source: Wendin and Altafini (survey), proposition 10, for the imbalances; the ro
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -145,7 +146,7 @@ def _bifurcation(ax: Axes, data: xr.Dataset, depth: int, s: float) -> None:
     ax.plot(gamma, data["root"].sel(kind="stable"), color=style.colour(0), linewidth=1.9, label="stable")
     zero_from = exists if depth == 2 else 0.0
     ax.plot([zero_from, gamma[-1]], [0, 0], color=style.colour(0), linewidth=1.9, clip_on=False)
-    unstable = {"color": style.colour(1), "linewidth": 1.6, "linestyle": (0, (4, 2))}
+    unstable: dict[str, Any] = {"color": style.colour(1), "linewidth": 1.6, "linestyle": (0, (4, 2))}
     if depth == 2:
         ax.plot([0, exists], [0, 0], **unstable, label="unstable", clip_on=False)
     else:
