@@ -126,10 +126,11 @@ def figure(data: xr.Dataset) -> Figure:
     for ax, depth in zip(axes, data["depth"].values, strict=False):
         _bifurcation(ax, data.sel(depth=depth), int(depth), data.attrs["s"])
     ax = style.canvas(axes[-1], f"Imbalance of a random {'–'.join(map(str, data.attrs['widths']))} network")
+    dots: dict[str, Any] = style.dots() | {"linewidth": 2.2}
     for k, gamma in enumerate(data["network_decay"].values):
         simulated, exact = data["imbalance"].isel(network=k).values
         ax.plot(data["time"], simulated, **style.line(2 * k), label=rf"$\gamma = {gamma:g}$")
-        ax.plot(data["time"], exact, **style.dots() | {"linewidth": 2.2})
+        ax.plot(data["time"], exact, **dots)
     ax.set_yscale("log")
     ax.margins(x=0)
     ax.set_xlabel("time", fontsize=style.TEXT)
