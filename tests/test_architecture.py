@@ -15,7 +15,7 @@ import deeplinear
 ROOT = Path(deeplinear.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
-    1: {"_types", "_linalg", "_checks", "_invariant", "conventions", "records", "experiment", "plots"},
+    1: {"_types", "_linalg", "_checks", "_invariant", "_wiring", "conventions", "records", "experiment", "plots"},
     2: {"network", "data"},
     3: {
         "objectives",
@@ -29,6 +29,8 @@ FLOORS = {
         "frames",
         "predicates",
         "curvature",
+        "decayed_modes",
+        "masks",
         "reduction",
         "obstructions",
         "sequences",
@@ -51,6 +53,7 @@ GROUPS = (
     "curvature",
     "data",
     "init",
+    "masks",
     "predicates",
     "records",
     "tasks",

@@ -21,6 +21,8 @@ experiments = st.fixed_dictionaries(
         "scale": above(0, 1e308),
         "seed": st.integers(0, 2**63 - 1),
         "loss": st.sampled_from(Loss.__args__),
+        "bias": st.booleans(),
+        "skip": st.none() | st.sampled_from(["1:3", "0:2,1:3", "10:12"]),
         "center": st.booleans(),
         "whiten": st.booleans(),
         "rtol": st.floats(1e-13, 0.1, exclude_max=True),
@@ -49,7 +51,7 @@ def test_command_says_everything(chosen):
     pairs, rest = [], words[3:]
     while rest:
         option, equals, value = rest.pop(0).partition("=")
-        if option not in ("--center", "--whiten"):
+        if option not in ("--bias", "--center", "--whiten"):
             value = value if equals else rest.pop(0)
         pairs.append((option.removeprefix("--").replace("-", "_"), value or "true"))
     given_settings = dict(pairs)
@@ -86,6 +88,8 @@ def test_defaults_and_the_command_of_the_default():
         "scale": 1e-3,
         "seed": 0,
         "loss": "half-mean",
+        "bias": False,
+        "skip": None,
         "center": False,
         "whiten": False,
         "rtol": 1e-6,

@@ -11,6 +11,7 @@ from . import exact as exact
 from . import flows as flows
 from . import init as init
 from . import landscape as landscape
+from . import masks as masks
 from . import plots as plots
 from . import predicates as predicates
 from . import records as records

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._checks import TOLERANCE, Check
+from .data import with_constant
 
 
 class Weights(NamedTuple):
@@ -72,7 +73,7 @@ def normal_residuals(U: Any, v: Any, X: Any, z: Any) -> np.ndarray:
     [0.0, -1.0]
     """
     d = _deviations(U, v, X, z)
-    return _with_ones(np.asarray(X, dtype=float)).T @ d
+    return with_constant(X).T @ d
 
 
 def gradients(U: Any, v: Any, X: Any, z: Any) -> Weights:
@@ -164,7 +165,7 @@ def _checked(U: Any, v: Any, X: Any = None) -> tuple[np.ndarray, np.ndarray, Any
         )
     if X is None:
         return U, v, None
-    X = _with_ones(np.asarray(X, dtype=float))
+    X = with_constant(X)
     if X.shape[1] != len(U):
         raise ValueError(
             f"`X`: has {X.shape[1] - 1} columns, but U has {len(U)} rows; U has one row more than X columns"
@@ -174,13 +175,7 @@ def _checked(U: Any, v: Any, X: Any = None) -> tuple[np.ndarray, np.ndarray, Any
 
 def _checked_data(X: Any, z: Any) -> tuple[np.ndarray, np.ndarray]:
     """[1, X] and z, if the shapes fit."""
-    X, z = _with_ones(np.asarray(X, dtype=float)), np.asarray(z, dtype=float)
+    X, z = with_constant(X), np.asarray(z, dtype=float)
     if z.shape != (len(X),):
         raise ValueError(f"`z`: has shape {z.shape}; for {len(X)} samples it must be ({len(X)},)")
     return X, z
-
-
-def _with_ones(X: np.ndarray) -> np.ndarray:
-    if X.ndim != 2:
-        raise ValueError(f"`X`: has shape {X.shape}; samples are rows, so it must be (n, d)")
-    return np.hstack([np.ones((len(X), 1)), X])

@@ -161,6 +161,22 @@ class Moments:
             self, mean_x=mean_x, covariance_xx=covariance_xx, covariance_yx=self.covariance_yx @ T.T
         ), whitening
 
+    def with_constant(self) -> "Moments":
+        """Moments of inputs (1, x), for networks with biases; raises `ValueError` if the means are unknown.
+
+        >>> Moments.of([[1.0], [3.0]], [[2.0], [6.0]]).with_constant().sigma_yx.tolist()
+        [[4.0, 10.0]]
+        """
+        if self.mean_x is None:
+            raise ValueError("`moments`: were given without means, so that of 1 and x is unknown; give samples")
+        widened = lambda covariance, corner: np.pad(covariance, ((corner, 0), (1, 0)))
+        return replace(
+            self,
+            mean_x=np.concatenate([[1.0], self.mean_x]),
+            covariance_xx=widened(self.covariance_xx, 1),
+            covariance_yx=widened(self.covariance_yx, 0),
+        )
+
     def remarks(self) -> list[str]:
         """What a careful reader should know of these data: constant columns, singular sigma_xx, few samples."""
         remarks = []
@@ -264,6 +280,18 @@ class NormalForm:
     def lift(self, network):
         """The network of the original problem; along null(sigma_xx), where the loss is blind, W_1 is zero."""
         return network.between(input_map=self.inverse_input_map, output_map=self.output_map.T)
+
+
+def with_constant(X: Any) -> np.ndarray:
+    """Samples (n, d) with a first column of ones: the inputs of a network with biases.
+
+    >>> with_constant([[2.0], [3.0]]).tolist()
+    [[1.0, 2.0], [1.0, 3.0]]
+    """
+    X = np.asarray(_numeric("X", X), dtype=float)
+    if X.ndim != 2:
+        raise ValueError(f"`X`: has shape {X.shape}; samples are rows, so it must be (n, d)")
+    return np.hstack([np.ones((len(X), 1)), X])
 
 
 def row_slices(X: Any, Y: Any) -> Iterator[tuple[Any, Any]]:

@@ -23,6 +23,8 @@ WANTED = {
     "scale": "it must be a finite number above 0",
     "seed": "it must be an integer from 0 to 2^63 - 1",
     "loss": "give one of half-mean, mean, half-sum, sum, entry-mean",
+    "bias": "give true or false",
+    "skip": "give pairs of layers source:target as text, with commas between them, such as 1:3 or 0:2,1:3",
     "center": "give true or false",
     "whiten": "give true or false",
     "rtol": "it must be a number from 1e-13 to below 0.1",
@@ -31,6 +33,9 @@ WANTED = {
     "max_steps": "it must be an integer of at least 1",
 }
 """What every setting must be, as error messages say it."""
+
+LATER = ("bias", "skip")
+"""Settings that the first digests did not know."""
 
 
 class Experiment(BaseModel):
@@ -56,6 +61,12 @@ class Experiment(BaseModel):
     scale: float = Field(1e-3, gt=0, description="size of the initial weights")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the initial weights")
     loss: Loss = Field("half-mean", description="scale of the squared loss; it sets the unit of time")
+    bias: bool = Field(False, description="whether every layer has a bias, zero at the start")
+    skip: str | None = Field(
+        None,
+        pattern=r"^\d+:\d+(,\d+:\d+)*$",
+        description="identity skips source:target past layers, with commas between",
+    )
     center: bool = Field(False, description="subtract the means of inputs and outputs")
     whiten: bool = Field(False, description="whiten the inputs")
     rtol: float = Field(1e-6, ge=1e-13, lt=1e-1, description="relative tolerance of the integrator")
@@ -131,6 +142,16 @@ class Experiment(BaseModel):
             changed[key] = _value(key, text.strip())
         return type(self)(**changed)
 
+    @property
+    def skips(self) -> tuple[tuple[int, int], ...]:
+        """The skips as pairs of layers.
+
+        >>> Experiment(skip="0:2,1:3").skips
+        ((0, 2), (1, 3))
+        """
+        pairs = [pair.split(":") for pair in self.skip.split(",")] if self.skip else []
+        return tuple((int(source), int(target)) for source, target in pairs)
+
     def toml(self) -> str:
         """TOML text that `read` turns into the same experiment; settings that are None are left out.
 
@@ -153,10 +174,14 @@ class Experiment(BaseModel):
     def digest(self) -> str:
         """12 hex digits of the SHA-256 of all settings as canonical JSON: the same on every machine and in every run.
 
+        Settings that came later count only where they are not defaults, so that older digests stay what they were.
+
         >>> Experiment().digest() == Experiment(seed=0).digest() != Experiment(seed=1).digest()
         True
         """
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        settings = self.model_dump(mode="json")
+        settings = {k: v for k, v in settings.items() if k not in LATER or v != type(self).model_fields[k].default}
+        canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -189,7 +214,7 @@ def _value(key: str, text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     value = parsed["value"] if parsed.keys() == {"value"} else text
-    return text if key in ("data", "target") and not isinstance(value, str) else value
+    return text if key in ("data", "target", "skip") and not isinstance(value, str) else value
 
 
 def _toml_value(value: Any) -> str:

@@ -8,16 +8,21 @@ import numpy as np
 import xarray as xr
 
 from . import init, landscape
+from ._checks import Check
 from .conventions import HALF_MEAN, LOSS_SCALES, LossScale
 from .data import Moments
 from .experiment import Experiment
 from .flows.solve import gradient_flow
-from .measuring import measure
+from .measuring import default_readings, measure
 from .network import Network
 from .objectives import SquaredError
 from .predict import Prediction, evaluated, learning_times
 from .tasks import Task
 
+HELD = (  # what a dataset says of masks
+    "{words}: weights that are held keep them; modes and spectra are those of the whole chain, its constant and copied "
+    "units included, and theory, conservation laws and critical points of networks without a mask are not drawn"
+)
 ATLAS = 512
 """Inputs and outputs up to which a run lists the critical points around its path, which takes two factorisations."""
 
@@ -31,6 +36,8 @@ def learn(
     scale: float = 1e-3,
     seed: int = 0,
     loss: LossScale | str = HALF_MEAN,
+    bias: bool = False,
+    skip: Sequence[tuple[int, int]] = (),
     center: bool = False,
     whiten: bool = False,
     rtol: float = 1e-6,
@@ -43,8 +50,11 @@ def learn(
 
     X (n, d_x) and Y (n, d_y), or a `tasks.Task` or `Moments` in the place of X. The network has widths (d_x, *hidden,
     d_y) and starts from `init`: "gaussian", "orthogonal", "balanced" (of size `scale`), "decoupled" (every mode at
-    strength `scale`), "xavier" or "kaiming". `center` subtracts the means, `whiten` makes sigma_xx the identity on its
-    range; neither is done unasked. `tolerance`, `time`, `max_steps`, `rtol`, `progress`: see `gradient_flow`.
+    strength `scale`), "xavier" or "kaiming". `bias` gives every layer a bias, zero at the start, and `skip` = [(source,
+    target), ...] adds identity skips (`Network.with_biases`, `Network.with_skip`): the network of the dataset then has
+    their units, and theory, which speaks of networks whose weights all learn, is left out. `center` subtracts the
+    means, `whiten` makes sigma_xx the identity on its range; neither is done unasked. `tolerance`, `time`, `max_steps`,
+    `rtol`, `progress`: see `gradient_flow`.
 
     The dataset holds loss, mode strengths (both also by theory where an exact solution applies), spectra, conservation
     and alignment over time; per mode the singular value, the share of explained variance, the target, the half-time
@@ -67,6 +77,8 @@ def learn(
         scale=scale,
         seed=seed,
         loss=str(loss),
+        bias=bias,
+        skip=",".join(f"{source}:{target}" for source, target in skip) or None,
         center=center,
         whiten=whiten,
         rtol=rtol,
@@ -89,20 +101,27 @@ def run(
     `max_rank`: list no critical point of a larger rank.
     """
     objective, widths, remarks = problem(experiment, moments)
-    start = starting_network(experiment, objective, widths)
-    prediction = learning_times(objective, start)
+    start, mask = starting_network(experiment, objective, widths), None
+    if experiment.bias or experiment.skip:
+        objective, start, mask = wired(experiment, moments, start)
+    prediction = learning_times(objective, start) if mask is None else _no_theory(objective, mask)
     trajectory = gradient_flow(
         objective,
         start,
+        mask=mask,
         rtol=experiment.rtol,
         tolerance=experiment.tolerance,
         max_time=experiment.time,
         max_steps=experiment.max_steps,
         progress=progress,
     )
-    data = measure(trajectory)
+    readings = default_readings(trajectory)
+    if mask is not None:
+        readings.pop("imbalance_drift", None)  # masks break what the flow conserves
+        remarks.append(HELD.format(words=_words(experiment)))
+    data = measure(trajectory, **readings)
     data = data.assign(_per_mode(data, objective, start, prediction))
-    if len(widths) > 2 and max(widths[0], widths[-1]) <= ATLAS and np.any(objective.sigma_xx):
+    if mask is None and len(widths) > 2 and max(widths[0], widths[-1]) <= ATLAS and np.any(objective.sigma_xx):
         found = landscape.atlas(objective, widths, max_rank, trajectory)
         data = data.merge(found, combine_attrs="no_conflicts")
     gap = None
@@ -113,8 +132,33 @@ def run(
         W, loss = evaluated(prediction.solution, trajectory.ts)
         data["theory_loss"] = ("time", loss, {"long_name": f"loss by theory: {prediction.name}", "units": "1"})
         gap = largest_gap(np.asarray(trajectory.end_to_end), W)
-    data.attrs |= _attributes(experiment, widths, prediction, gap, remarks + _remarks(data, widths))
+    data.attrs |= _attributes(experiment, widths, prediction, gap, remarks + _remarks(data, start.widths))
     return data
+
+
+def wired(experiment: Experiment, moments: Moments, start: Network) -> tuple[SquaredError, Network, Network | None]:
+    """Objective, network and mask with the biases and skips of an experiment; no mask where all entries learn.
+
+    >>> experiment = Experiment(hidden=(3,), bias=True, skip="0:2")
+    >>> moments = Moments.of([[1.0], [2.0], [4.0]], [[1.0], [0.0], [1.0]])
+    >>> objective, network, mask = wired(experiment, moments, Network([[[1.0], [0.0], [1.0]], [[1.0, 2.0, 3.0]]]))
+    >>> network.widths, network.end_to_end.tolist()
+    ((2, 5, 1), [[0.0, 5.0]])
+    """
+    moments, _ = _prepared(experiment, moments)
+    network, mask = start, None
+    for source, target in experiment.skips:
+        try:
+            network, mask = network.with_skip(source, target, mask=mask)
+        except ValueError as error:
+            raise ValueError(f"`skip`: {source}:{target} does not fit; {str(error).partition(': ')[2]}") from None
+    if experiment.bias:
+        if moments.mean_x is None:
+            raise ValueError("`bias`: these data are known by moments without means; biases need samples")
+        network, mask = network.with_biases(mask=mask)
+        moments = moments.with_constant()
+    whole = mask is not None and all(bool(m.all()) for m in mask.weights)
+    return SquaredError.from_data(moments, LOSS_SCALES[experiment.loss]), network, None if whole else mask
 
 
 def problem(experiment: Experiment, moments: Moments) -> tuple[SquaredError, tuple[int, ...], list[str]]:
@@ -123,6 +167,13 @@ def problem(experiment: Experiment, moments: Moments) -> tuple[SquaredError, tup
     >>> problem(Experiment(hidden=(5,), whiten=True), Moments.given([[1.0, 0.0]], [[4.0, 0.0], [0.0, 1.0]]))[1]
     (2, 5, 1)
     """
+    moments, remarks = _prepared(experiment, moments)
+    objective = SquaredError.from_data(moments, LOSS_SCALES[experiment.loss])
+    return objective, (moments.d_x, *experiment.hidden, moments.d_y), remarks
+
+
+def _prepared(experiment: Experiment, moments: Moments) -> tuple[Moments, list[str]]:
+    """Moments centred and whitened as asked for, and remarks."""
     remarks = moments.remarks()
     if experiment.center:
         moments = moments.centered()
@@ -130,8 +181,20 @@ def problem(experiment: Experiment, moments: Moments) -> tuple[SquaredError, tup
         d_x = moments.d_x
         moments, _ = moments.whitened()
         remarks.append(f"inputs were whitened: {moments.d_x} principal directions of {d_x} inputs carry variance")
-    objective = SquaredError.from_data(moments, LOSS_SCALES[experiment.loss])
-    return objective, (moments.d_x, *experiment.hidden, moments.d_y), remarks
+    return moments, remarks
+
+
+def _no_theory(objective: SquaredError, mask: Network) -> Prediction:
+    """What is predicted of a network with held weights: nothing."""
+    held = sum(int(jnp.sum(~m)) for m in mask.weights) / sum(m.size for m in mask.weights)
+    check = Check("all closed forms", "every weight learns (no skips, no biases above layer 1)", held, 0.0)
+    return Prediction(None, "", np.full(objective.modes.s.shape, np.nan), None, (check,))
+
+
+def _words(experiment: Experiment) -> str:
+    """Biases and skips, as titles say them."""
+    parts = ["biases"] * experiment.bias + [f"skip {source} → {target}" for source, target in experiment.skips]
+    return ", ".join(parts)
 
 
 def largest_gap(W: np.ndarray, exact: np.ndarray) -> float:
@@ -222,7 +285,7 @@ def _remarks(data: xr.Dataset, widths: tuple[int, ...]) -> list[str]:
 def _attributes(
     experiment: Experiment, widths: tuple[int, ...], prediction: Prediction, gap: float | None, remarks: list[str]
 ) -> dict[str, Any]:
-    settings = experiment.model_dump(mode="json")
+    settings, words = experiment.model_dump(mode="json"), _words(experiment)
     start = f"{experiment.start} start" + (
         "" if experiment.start in ("xavier", "kaiming") else f" of scale {experiment.scale:g}"
     )
@@ -232,7 +295,7 @@ def _attributes(
         else tuple(c for c in prediction.checks if c.theorem == prediction.name)
     )
     return {
-        "title": f"{experiment.data}: {' → '.join(map(str, widths))}, {start}",
+        "title": f"{experiment.data}: {' → '.join(map(str, widths))}, {', '.join(filter(None, [words, start]))}",
         "data": experiment.data,
         "start": experiment.start,
         "scale": experiment.scale,

@@ -1,10 +1,10 @@
 """The network: a frozen tuple of weight matrices, read from wherever people keep theirs."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,7 +13,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from . import _wiring
 from ._linalg import chain
+from ._wiring import Skip
 
 
 class Network(eqx.Module):
@@ -90,6 +92,77 @@ class Network(eqx.Module):
             weights[-1] = jnp.asarray(output_map, dtype=weights[-1].dtype) @ weights[-1]
         return Network(weights)
 
+    def with_biases(
+        self,
+        biases: Sequence[Any] | None = None,
+        *,
+        layers: Iterable[int] | None = None,
+        mask: "Network | None" = None,
+    ) -> "tuple[Network, Network]":
+        r"""This network with biases on inputs (1, x), and the mask, True where an entry learns, that keeps it one.
+
+        $\tilde W_l = \begin{bmatrix} 1 & 0 \\ b_l & W_l \end{bmatrix}$, the last one without its first row: a first
+        unit of every layer is constantly 1. `layers`: which have a bias, numbered from 1 (None: all); no unit is
+        constant above the last of them, and with a bias in layer 1 alone every entry learns: the bias is one more
+        input. `biases`: one vector a layer, (d_l,) (None: zeros). `mask`: what learns in this network, skips included
+        (None: all). Data: `data.with_constant`, `Moments.with_constant`. Raises `ValueError` for shapes that do not
+        fit and for a network that has biases already.
+
+        >>> network, mask = Network([[[2.0]], [[3.0]]]).with_biases([[1.0], [5.0]])
+        >>> network.end_to_end.tolist(), [m.tolist() for m in mask.weights]
+        ([[8.0, 6.0]], [[[False, False], [True, True]], [[True, True]]])
+        """
+        return _wired(*_wiring.with_biases(self.weights, self._held(mask), biases, layers))
+
+    def with_skip(
+        self, source: int, target: int, matrix: Any = None, *, learn: bool = False, mask: "Network | None" = None
+    ) -> "tuple[Network, Network]":
+        r"""This network with a skip from layer `source` to layer `target`, and the mask that keeps it one.
+
+        $W_{target+1:h} (W_{source+1:target} + B) W_{1:source}$ as a plain chain: with k = source, j = target - source
+        $\tilde W_{k+1} = [W_{k+1}; I]$, $\tilde W_{k+i} = \mathrm{diag}(W_{k+i}, I)$ for 1 < i < j and
+        $\tilde W_{k+j} = [W_{k+j}, B]$. Layer 0 is the input. `matrix`: B, (d_target, d_source) (None: the identity);
+        `learn`: whether B learns. `mask`: what learns in this network (None: all); give it when there are skips or
+        biases already, whose units are left alone. The flow under the mask is that of the network with skips. Raises
+        `ValueError` for a skip that passes no layer and for a matrix of another shape.
+
+        >>> network, mask = Network([[[2.0]], [[3.0]], [[5.0]]]).with_skip(1, 3)
+        >>> network.end_to_end.tolist(), network.widths
+        ([[32.0]], (1, 1, 2, 1))
+        >>> network, mask = network.with_skip(0, 2, mask=mask)
+        >>> network.end_to_end.tolist(), network.widths
+        ([[37.0]], (1, 2, 2, 1))
+
+        Source: Altafini, section 7, with the skip's end corrected: as printed it ends one layer too early.
+        """
+        return _wired(*_wiring.with_skip(self.weights, self._held(mask), source, target, matrix, learn))
+
+    def without_wires(self, mask: "Network") -> "Parts":
+        """The weights, biases and skips of a network made by `with_biases` and `with_skip`; leading axes are kept.
+
+        A unit counts as a copy where `mask` holds its incoming weights and they are one 1 and zeros. A bias in the
+        first layer alone cannot be told from a weight and stays one. Raises `ValueError` for masks of other widths.
+
+        >>> network, mask = Network([[[2.0]], [[3.0]]]).with_biases([[1.0], [5.0]])
+        >>> parts = network.without_wires(mask)
+        >>> parts.network.end_to_end.tolist(), parts.biases[1].tolist(), parts.skips
+        ([[6.0]], [5.0], ())
+        """
+        plain, biases, skips = _wiring.apart(self.weights, self._held(mask))
+        # not by the constructor, which takes no leading axes
+        network = eqx.tree_at(lambda n: n.weights, self, tuple(map(jnp.asarray, plain)))
+        ends = tuple(skip._replace(matrix=jnp.asarray(skip.matrix)) for skip in skips)
+        return Parts(network, tuple(map(jnp.asarray, biases)), ends)
+
+    def _held(self, mask: Any) -> Any:
+        """The weights of a mask of this network."""
+        if mask is None:
+            return None
+        mask = mask if isinstance(mask, Network) else Network(mask)
+        if mask.widths != self.widths or any(m.dtype != bool for m in mask.weights):
+            raise ValueError(f"`mask`: must be a Network of booleans with widths {self.widths}; True entries learn")
+        return mask.weights
+
     @classmethod
     def from_torch(cls, module_or_state_dict: Any) -> "Network":
         """The network in an `nn.Sequential` of `nn.Linear` without biases, or in a mapping from names to arrays.
@@ -153,6 +226,19 @@ class Network(eqx.Module):
         batch = self.weights[0].shape[:-2]
         leading = f", batch {'x'.join(map(str, batch))}" if batch else ""
         return f"Network({' -> '.join(map(str, self.widths))}: {count:,} weights, {self.weights[0].dtype}{leading})"
+
+
+class Parts(NamedTuple):
+    """A network with biases and skips, taken apart."""
+
+    network: Network
+    biases: tuple[Array, ...]
+    """One vector a layer, (d_l,); zeros where a layer has none."""
+    skips: tuple[Skip, ...]
+
+
+def _wired(weights: list[Any], mask: list[np.ndarray]) -> tuple[Network, Network]:
+    return Network(weights), Network(mask)
 
 
 def _matrix(l: int, W: Any) -> Array:

@@ -57,6 +57,8 @@ def atlas(
     if out is not None and not runs:
         raise ValueError("`--out`: with --table or --signature nothing is written; leave one of them out")
     folder = free_folder(out, chosen.data, overwrite) if runs else None
+    if chosen.bias or chosen.skip:
+        raise ValueError("`experiment`: has biases or skips; the atlas is of networks whose weights all learn")
     use_compilation_cache()
     points = _points(chosen, max_rank)
     listed = _listed(points, rows) if signature is None else [points.at(_modes(signature))]

@@ -27,6 +27,8 @@ def learn(
     scale: float | None = None,
     seed: int | None = None,
     loss: str | None = None,
+    bias: OptionalFlag = None,
+    skip: str | None = None,
     center: OptionalFlag = None,
     whiten: OptionalFlag = None,
     rtol: float | None = None,
@@ -50,6 +52,8 @@ def learn(
         scale: size of the start: standard deviation of weights, or strength of every mode for decoupled; default 1e-3
         seed: seed of the start; default 0
         loss: half-mean, mean, half-sum, sum or entry-mean; only rescales time
+        bias: give every layer a bias, zero at the start
+        skip: identity skips source:target past layers, separated by commas, such as 1:3; layer 0 is the input
         center: subtract the means of inputs and outputs
         whiten: make the inputs' second moment the identity
         rtol: relative error of the path that is aimed at; default 1e-6
@@ -86,6 +90,8 @@ SETTINGS = (
     "scale",
     "seed",
     "loss",
+    "bias",
+    "skip",
     "center",
     "whiten",
     "rtol",

@@ -5,6 +5,11 @@ from .certificate import Certificate as Certificate
 from .classifying import Classification as Classification
 from .classifying import classify as classify
 from .critical import critical_points as critical_points
+from .decayed import DecayedModes as DecayedModes
+from .decayed import DecayedPoint as DecayedPoint
+from .decayed import decayed_minima as decayed_minima
+from .decayed import decayed_modes as decayed_modes
+from .decayed import decayed_point as decayed_point
 from .extraction import Parameters as Parameters
 from .extraction import parameters as parameters
 from .fibres import Quotient as Quotient

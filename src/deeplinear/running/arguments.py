@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from ..masks import check_paths
 from ..network import Network
 
 
@@ -34,6 +35,7 @@ def check_mask(mask: Any, network: Network) -> Network | None:
     mask = as_network(mask)
     if mask.widths != network.widths or any(m.dtype != bool or m.ndim != 2 for m in mask.weights):
         raise ValueError(f"`mask`: must be a Network of booleans with widths {network.widths}; True entries learn")
+    check_paths(network, mask)
     return mask
 
 
