@@ -36,7 +36,7 @@ FLOORS = {
     4: {"flows", "exact", "diagnostics", "landscape"},
     5: {"predict", "measuring", "theory"},
     6: {"learning"},
-    7: {"reproduce"},
+    7: {"reproduce", "estimator"},
     8: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

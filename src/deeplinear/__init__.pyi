@@ -25,6 +25,7 @@ from .conventions import SUM as SUM
 from .conventions import LossScale as LossScale
 from .data import Modes as Modes
 from .data import Moments as Moments
+from .estimator import DeepLinearRegressor as DeepLinearRegressor
 from .flows.solve import gradient_flow as gradient_flow
 from .learning import learn as learn
 from .measuring import measure as measure
