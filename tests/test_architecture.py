@@ -36,7 +36,7 @@ FLOORS = {
     4: {"flows", "exact", "diagnostics", "landscape"},
     5: {"predict", "measuring", "theory"},
     6: {"learning"},
-    7: {"reproduce", "estimator"},
+    7: {"reproduce", "estimator", "twins"},
     8: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -54,7 +54,7 @@ GROUPS = (
     "records",
     "tasks",
 )  # modules that are a public name themselves
-ROOMS = ("diagnostics", "exact", "flows", "landscape", "plots", "theory")
+ROOMS = ("diagnostics", "exact", "flows", "landscape", "plots", "theory", "twins")
 
 
 @cache

@@ -17,6 +17,7 @@ from . import reduction as reduction
 from . import reproduce as reproduce
 from . import tasks as tasks
 from . import theory as theory
+from . import twins as twins
 from .conventions import ENTRY_MEAN as ENTRY_MEAN
 from .conventions import HALF_MEAN as HALF_MEAN
 from .conventions import HALF_SUM as HALF_SUM
@@ -36,3 +37,4 @@ from .predict.choice import learning_times as learning_times
 from .trajectory import Ending as Ending
 from .trajectory import Statistics as Statistics
 from .trajectory import Trajectory as Trajectory
+from .twins.comparing import twin as twin
