@@ -8,6 +8,7 @@ from . import data as data
 from . import diagnostics as diagnostics
 from . import exact as exact
 from . import flows as flows
+from . import generalisation as generalisation
 from . import init as init
 from . import landscape as landscape
 from . import plots as plots

@@ -16,7 +16,7 @@ def _identity(x: Array) -> Array:
     return x
 
 
-ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
+ACTIVATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "identity": _identity,
         "relu": jax.nn.relu,
@@ -63,7 +63,7 @@ def hidden_activities(network: Network, X: Any, activation: str | Callable = "re
     return activities
 
 
-def resolved(activation: Any) -> Callable[[Array], Array]:
+def resolved(activation: Any) -> Callable[..., Any]:
     """The function behind `activation`, tried on an array; one clear `ValueError` for what is none."""
     if isinstance(activation, str):
         if activation not in ACTIVATIONS:
