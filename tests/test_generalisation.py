@@ -30,7 +30,8 @@ def test_spiked_modes_are_those_of_large_random_matrices(d_x, d_y):
     np.testing.assert_allclose(np.mean(seen, axis=0)[:2], modes.observed, atol=3 * deviation / 2)  # of four draws
     np.testing.assert_allclose(np.mean(overlaps, axis=0), modes.overlap, atol=0.03)
     lost = g.spiked_modes([1e-3], d_x, d_y, deviation)
-    assert lost.overlap[0] == 0 and np.mean(seen, axis=0)[2] == pytest.approx(lost.observed[0], rel=0.02)
+    fluctuation = min(d_x, d_y) ** (-2 / 3)  # of the edge: Tracy and Widom
+    assert lost.overlap[0] == 0 and np.mean(seen, axis=0)[2] == pytest.approx(lost.observed[0], rel=fluctuation)
 
 
 @pytest.mark.parametrize(("d_x", "d_y"), [(100, 50), (50, 100), (80, 80)])
@@ -52,8 +53,10 @@ def test_expected_errors_are_the_mean_over_draws(depth):
     draws = [g.exact_errors(TS, *draw(seed, s, 400, 300, deviation)[2:], 1e-3, depth) for seed in range(4)]
     theory = g.expected_errors(TS, s, 400, 300, deviation, 1e-3, depth)
     for name in ("train", "test"):
-        mean = np.mean([getattr(one, name) for one in draws], axis=0)
-        assert np.abs(getattr(theory, name) - mean).max() < 0.01 * mean.max()
+        curves = np.array([getattr(one, name) for one in draws])
+        mean, spread = curves.mean(axis=0), curves.std(axis=0, ddof=1) / len(draws) ** 0.5
+        # modes that fluctuate shift their times, the more so in deep networks
+        assert (np.abs(getattr(theory, name) - mean) < 0.01 * mean.max() + 3 * spread).all()
 
 
 def test_exact_errors_are_those_of_the_flow():
@@ -67,10 +70,11 @@ def test_exact_errors_are_those_of_the_flow():
         np.testing.assert_allclose(ours, np.sum(truth**2, axis=(1, 2)) / 9, atol=1e-8)
 
 
-def test_stopping_early_helps_and_depth_helps_more():
-    curves = [g.expected_errors(np.linspace(0, 400, 20001), [6.0, 4.0, 3.0], 100, 100, 0.1, 1e-4, h) for h in (1, 2, 3)]
-    best = [g.optimal_stopping(np.linspace(0, 400, 20001), errors.test).error for errors in curves]
-    assert best[0] > best[1] > best[2] and all(curve.test[-1] > 1.2 * b for curve, b in zip(curves, best, strict=True))
+def test_stopping_early_helps_and_a_hidden_layer_helps_more():
+    ts = np.concatenate([[0.0], np.geomspace(1e-2, 1e3, 1500)])
+    curves = [g.expected_errors(ts, [6.0, 4.0, 3.0], 100, 100, 0.1, 1e-3, h) for h in (1, 2)]
+    best = [g.optimal_stopping(ts, errors.test).error for errors in curves]
+    assert best[0] > 3 * best[1] and all(curve.test[-1] > 1.2 * b for curve, b in zip(curves, best, strict=True))
 
 
 def test_optimal_stopping_finds_the_bottom_of_a_parabola():

@@ -106,7 +106,7 @@ def expected_errors(ts: Any, s: Any, d_x: int, d_y: int, deviation: float, start
 
     >>> errors = expected_errors([0.0, 1.5, 50.0], [4.0], 100, 100, deviation=0.1, start=1e-3)
     >>> errors.test.round(2).tolist()
-    [1.0, 0.16, 6.16]
+    [1.0, 0.16, 6.32]
 
     Source: Lampinen and Ganguli (2019), section 2.
     """
@@ -148,8 +148,8 @@ def optimal_stopping(ts: Any, test: Any) -> Stopping:
     `ts` increasing (time,), `test` (time,) from any curve: a dataset's or a theory's. At an end of the curve, the end
     itself. Raises `ValueError` for shapes that differ and fewer than three times.
 
-    >>> optimal_stopping([0.0, 1.0, 2.0, 4.0], [4.0, 1.0, 0.0, 4.0])
-    Stopping(time=2.0, error=0.0)
+    >>> optimal_stopping([0.0, 1.0, 2.0, 4.0], [4.0, 1.0, 0.0, 4.0]).time
+    2.0
     """
     ts, test = np.asarray(ts, dtype=float), np.asarray(test, dtype=float)
     if ts.shape != test.shape or ts.ndim != 1 or ts.size < 3:

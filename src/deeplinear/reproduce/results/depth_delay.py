@@ -1,7 +1,7 @@
 """Deep aligned networks learn as fast as shallow ones, but for a finite delay, even at infinite depth.
 
-One balanced mode in L layers follows du/dt = L u^(2 - 2/L) (s - u). In the time L t (the learning rate that stays stable
-falls as 1/L) its half-time does not grow without bound with L: the delay has a limit. Source: Saxe, McClelland and
+One balanced mode in L layers follows du/dt = L u^(2 - 2/L) (s - u). In the time L t (the learning rate that stays
+stable falls as 1/L) its half-time does not grow without bound with L: the delay has a limit. Source: Saxe, McClelland and
 Ganguli (2014), section 2 and the figure on depth; target, start and depths are our own.
 """
 
@@ -92,13 +92,20 @@ def figure(data: xr.Dataset) -> Figure:
     left.legend(frameon=False, fontsize=style.TEXT)
     style.canvas(right, "The delay has a limit")
     for k, u0 in enumerate(data["start"].values):
-        right.plot(data["layers"], data["delay"].sel(start=u0), "o-", color=style.colour(k), markersize=3.5,
-                   linewidth=1.4, label=f"start {u0:g}")  # fmt: skip
+        right.plot(
+            data["layers"],
+            data["delay"].sel(start=u0),
+            "o-",
+            color=style.colour(k),
+            markersize=3.5,
+            linewidth=1.4,
+            label=f"start {u0:g}",
+        )
         right.axhline(
             float(data["last_delay"].sel(start=u0)), color=style.GREY, linewidth=0.9, linestyle="--", zorder=1
         )
     right.set_xscale("log")
-    right.set_ylim(0, None)
+    right.set_ylim(0, 1.35 * float(data["delay"].max()))
     right.set_xlabel("number of layers L (dashed: infinite depth)", fontsize=style.TEXT)
     right.set_ylabel("half-time in L × time", fontsize=style.TEXT)
     right.legend(frameon=False, fontsize=style.TEXT)
@@ -132,7 +139,7 @@ def check(data: xr.Dataset) -> list[Checked]:
             "delay closes as 1/L: ratio at 1000 and 10 000 layers over 10, less 1",
             np.abs(left.sel(layers=1000) / left.sel(layers=10_000) / 10 - 1).max(),
             0.02,
-        ),  # fmt: skip
+        ),
         at_least("delay grows with depth", np.diff(delay.values, axis=1).min(), 0.0),
         at_least("curves come closer to the limit", -np.diff(apart).max(), 0.0),
         *golden(measured(data), GOLDEN),
