@@ -131,7 +131,7 @@ def check(data: xr.Dataset) -> list[Checked]:
             "singular values: sqrt 15, sqrt 7, sqrt 3 twice, 1 four times",
             np.abs(data["singular_values"].values - np.sqrt(SQUARES)).max(),
             1e-12,
-        ),  # fmt: skip
+        ),
         at_most("gap of simulation and theory", np.abs(simulated - exact).max() / exact.max(), GAP),
         at_most("half-times from ln(s / u0 - 1) / (2 s)", np.abs(halves / by_hand - 1).max(), 1e-4),
         at_most("mode 1 is the same for all items", np.ptp(np.abs(first[:, 0])), 1e-12),

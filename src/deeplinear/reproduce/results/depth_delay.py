@@ -1,8 +1,8 @@
 """Deep aligned networks learn as fast as shallow ones, but for a finite delay, even at infinite depth.
 
 One balanced mode in L layers follows du/dt = L u^(2 - 2/L) (s - u). In the time L t (the learning rate that stays
-stable falls as 1/L) its half-time does not grow without bound with L: the delay has a limit. Source: Saxe, McClelland and
-Ganguli (2014), section 2 and the figure on depth; target, start and depths are our own.
+stable falls as 1/L) its half-time does not grow without bound with L: the delay has a limit. Source: Saxe, McClelland
+and Ganguli (2014), section 2 and the figure on depth; target, start and depths are our own.
 """
 
 from dataclasses import asdict, dataclass
@@ -129,7 +129,7 @@ def check(data: xr.Dataset) -> list[Checked]:
     limit = data["last_delay"].values
     by_hand = (np.log(s / u0 - 1) + s / u0 - 2) / s**2
     delay = data["delay"]
-    left = np.abs(delay / data["last_delay"] - 1)
+    left = abs(delay / data["last_delay"] - 1)
     apart = np.abs(exact - data["limit"].values[None]).max(axis=1)
     return [
         at_most("gap of simulation and theory", np.abs(simulated - exact).max() / exact.max(), GAP),
@@ -137,7 +137,7 @@ def check(data: xr.Dataset) -> list[Checked]:
         at_most("10 000 layers from infinite depth", left.sel(layers=10_000).max(), 2e-3),
         at_most(
             "delay closes as 1/L: ratio at 1000 and 10 000 layers over 10, less 1",
-            np.abs(left.sel(layers=1000) / left.sel(layers=10_000) / 10 - 1).max(),
+            abs(left.sel(layers=1000) / left.sel(layers=10_000) / 10 - 1).max(),
             0.02,
         ),
         at_least("delay grows with depth", np.diff(delay.values, axis=1).min(), 0.0),

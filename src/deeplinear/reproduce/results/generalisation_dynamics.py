@@ -176,7 +176,7 @@ def check(data: xr.Dataset) -> list[Checked]:
     simulated, exact, average = data["error"].values
     numbers, stopping = measured(data), data["stopping"]
     strong = stopping.sel(strength=[s for s in data["strength"].values if s >= 2])
-    apart = np.abs(strong.sel(kind="draws") / strong.sel(kind="average") - 1)
+    apart = abs(strong.sel(kind="draws") / strong.sel(kind="average") - 1)
     checks = [
         at_most("gap of simulation and exact theory", np.abs(simulated - exact).max() / exact.max(), GAP),
         at_most("one draw from the average", np.abs(exact - average).max() / average.max(), AVERAGE),
