@@ -18,7 +18,11 @@ NODES = 400
 
 
 class SpikedModes(NamedTuple):
-    """What noise makes of a teacher's modes, in the limit of large widths; see `spiked_modes`."""
+    """What noise makes of a teacher's modes, in the limit of large widths; see `spiked_modes`.
+
+    >>> spiked_modes([0.5], d_x=100, d_y=100, deviation=0.1).overlap.tolist()
+    [0.0]
+    """
 
     observed: np.ndarray
     """Singular values of the noisy matrix, (mode,); the edge of the noise where a mode is lost in it."""
@@ -27,7 +31,11 @@ class SpikedModes(NamedTuple):
 
 
 class Errors(NamedTuple):
-    r"""Errors along training, (time,), relative to the teacher's $\|\bar W\|_F^2$."""
+    r"""Errors along training, (time,), relative to the teacher's $\|\bar W\|_F^2$.
+
+    >>> exact_errors([0.0], [[2.0]], [[3.0]], start=1.0).train.tolist()
+    [1.0]
+    """
 
     train: np.ndarray
     r"""Excess training error $\|W - \hat\Sigma\|_F^2$."""
@@ -36,7 +44,11 @@ class Errors(NamedTuple):
 
 
 class Stopping(NamedTuple):
-    """Where a test curve is lowest."""
+    """Where a test curve is lowest.
+
+    >>> optimal_stopping([0.0, 1.0, 2.0], [3.0, 2.0, 1.0])
+    Stopping(time=2.0, error=1.0)
+    """
 
     time: float
     error: float
