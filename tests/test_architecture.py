@@ -37,9 +37,9 @@ FLOORS = {
         "running",
     },
     4: {"flows", "descent", "exact", "diagnostics", "landscape"},
-    5: {"predict", "measuring", "theory"},
+    5: {"predict", "measuring", "theory", "generalisation"},
     6: {"learning"},
-    7: {"reproduce"},
+    7: {"reproduce", "estimator", "twins"},
     8: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -52,13 +52,14 @@ GROUPS = (
     "conventions",
     "curvature",
     "data",
+    "generalisation",
     "init",
     "masks",
     "predicates",
     "records",
     "tasks",
 )  # modules that are a public name themselves
-ROOMS = ("descent", "diagnostics", "exact", "flows", "landscape", "plots", "theory")
+ROOMS = ("descent", "diagnostics", "exact", "flows", "landscape", "plots", "theory", "twins")
 
 
 @cache

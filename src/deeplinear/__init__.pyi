@@ -9,6 +9,7 @@ from . import descent as descent
 from . import diagnostics as diagnostics
 from . import exact as exact
 from . import flows as flows
+from . import generalisation as generalisation
 from . import init as init
 from . import landscape as landscape
 from . import masks as masks
@@ -19,6 +20,7 @@ from . import reduction as reduction
 from . import reproduce as reproduce
 from . import tasks as tasks
 from . import theory as theory
+from . import twins as twins
 from .conventions import ENTRY_MEAN as ENTRY_MEAN
 from .conventions import HALF_MEAN as HALF_MEAN
 from .conventions import HALF_SUM as HALF_SUM
@@ -28,6 +30,7 @@ from .conventions import LossScale as LossScale
 from .data import Modes as Modes
 from .data import Moments as Moments
 from .descent.solve import gradient_descent as gradient_descent
+from .estimator import DeepLinearRegressor as DeepLinearRegressor
 from .flows.solve import gradient_flow as gradient_flow
 from .learning import learn as learn
 from .measuring import measure as measure
@@ -44,3 +47,4 @@ from .predict.choice import learning_times as learning_times
 from .trajectory import Ending as Ending
 from .trajectory import Statistics as Statistics
 from .trajectory import Trajectory as Trajectory
+from .twins.comparing import twin as twin

@@ -183,6 +183,22 @@ class Network(eqx.Module):
                 )
         return cls(module_or_state_dict.state_dict())
 
+    def to_torch(self) -> Any:
+        """The network as an `nn.Sequential` of `nn.Linear` without biases, which `from_torch` reads again.
+
+        Weights are copied and keep their precision; torch's random state is left alone. Raises `ValueError` where torch
+        is missing, and for networks with leading axes.
+        """
+        torch = _torch()
+        layers = []
+        for W in self.weights:
+            if W.ndim != 2 or W.dtype == bool:
+                raise ValueError(f"`network`: is {self!r}; give one network of numbers, such as `trajectory[-1]`")
+            layer = torch.nn.utils.skip_init(torch.nn.Linear, W.shape[1], W.shape[0], bias=False)
+            layer.weight = torch.nn.Parameter(torch.tensor(np.asarray(W)))
+            layers.append(layer)
+        return torch.nn.Sequential(*layers)
+
     @classmethod
     def load(cls, path: str | Path) -> "Network":
         """The network in an .npz or .safetensors file, one matrix a layer, in the order of the numbers in their names.
@@ -290,3 +306,11 @@ def _safetensors():
             "`path`: reading and writing .safetensors needs the package safetensors; pip install 'deeplinear[torch-io]'"
         ) from None
     return safetensors.numpy
+
+
+def _torch() -> Any:
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ValueError("`network`: making a torch module needs the package torch; pip install torch") from None
+    return torch

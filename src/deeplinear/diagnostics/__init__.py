@@ -43,6 +43,7 @@ from .size import weight_norm as weight_norm
 from .size import weight_norm_rate as weight_norm_rate
 from .spectrum import excess_loss as excess_loss
 from .spectrum import greedy_low_rank as greedy_low_rank
+from .spectrum import held_out_loss as held_out_loss
 from .spectrum import layer_singular_values as layer_singular_values
 from .spectrum import loss as loss
 from .spectrum import mode_strengths as mode_strengths

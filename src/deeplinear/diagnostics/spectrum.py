@@ -8,7 +8,9 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from .._types import Scalar
+from ..conventions import HALF_MEAN, LossScale
 from ..network import Network
+from ..objectives import SquaredError
 from .labels import labelled
 
 
@@ -21,6 +23,18 @@ def loss(objective: Any) -> Callable[[Network], Scalar]:
     """
     units = getattr(getattr(objective, "scale", None), "name", "1")
     return labelled((), "loss", units)(Partial(_loss, objective))
+
+
+def held_out_loss(X: Any, Y: Any, scale: LossScale = HALF_MEAN) -> Callable[[Network], Scalar]:
+    """The loss on samples that training does not see, X (n, d_x) and Y (n, d_y), as a diagnostic.
+
+    `measure(trajectory, train=loss(objective), test=held_out_loss(X, Y))` gives both curves. Raises `ValueError` for
+    samples that are not finite numbers in matching rows.
+
+    >>> float(held_out_loss([[1.0]], [[2.0]])(Network([[[1.0]]])))
+    0.5
+    """
+    return labelled((), "loss on held-out samples", scale.name)(Partial(_loss, SquaredError.of(X, Y, scale)))
 
 
 def task_losses(objectives: Any) -> Callable[[Network], Float[Array, " task"]]:
