@@ -99,15 +99,17 @@ def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for heading in ("key", "name", "applies", "holds", "residual", "tolerance", "note"):
-        right = heading in ("residual", "tolerance")
-        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    table = Table(
+        title=title, title_justify="left", caption="-: does not apply here", caption_justify="left", expand=True
+    )
+    for heading in ("key", "name", "holds", "residual", "tolerance", "note"):
+        right, wide = heading in ("residual", "tolerance"), {"name": 2, "note": 3}.get(heading)
+        table.add_column(heading, justify="right" if right else "left", no_wrap=wide is None, ratio=wide)
     number = lambda value: "-" if math.isnan(value) else f"{value:.2g}"
     for row in rows:
         held = {None: "-", True: "yes", False: "NO"}[_held(row)]
         figures = number(row["residual"]), number(row["tolerance"])
-        table.add_row(row["key"], row["name"], "yes" if row["applies"] else "no", held, *figures, row["note"])
+        table.add_row(row["key"], row["name"], held, *figures, row["note"])
     Console().print(table)
     applying = sum(row["applies"] for row in rows)
     holding = sum(bool(_held(row)) for row in rows)
