@@ -193,11 +193,11 @@ def test_ctrl_c_keeps_what_there_is(capsys, monkeypatch):
 
     follow = Run.follow
 
-    def interrupted_after_a_second(self, *arguments):
-        threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    def interrupted_after_a_while(self, *arguments):
+        threading.Timer(3.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         return follow(self, *arguments)
 
-    monkeypatch.setattr(Run, "follow", interrupted_after_a_second)
+    monkeypatch.setattr(Run, "follow", interrupted_after_a_while)
     endless = ["--rtol", "1e-12", "--max-steps", "100000000", "--tolerance", "1e-13"]
     assert _exit_code(["learn", "digits", "--hidden", "8", *endless, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

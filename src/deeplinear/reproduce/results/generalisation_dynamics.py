@@ -164,7 +164,7 @@ def measured(data: xr.Dataset) -> dict[str, float]:
         best = optimal_stopping(data["time"].values, test)
         numbers |= {f"best time, {case}": best.time, f"least test error, {case}": best.error}
         numbers[f"last test error, {case}"] = float(test[-1])
-    return numbers | {f"least test error at depth {h}": _least(data, h) for h in data["depth"].values}
+    return numbers | {f"least test error at depth {h}": _least(data, h) for h in data["depth"].values.tolist()}
 
 
 def _least(data: xr.Dataset, h: int) -> float:
@@ -187,7 +187,7 @@ def check(data: xr.Dataset) -> list[Checked]:
     for case in CASES:
         gain = numbers[f"last test error, {case}"] / numbers[f"least test error, {case}"]
         checks.append(at_least(f"overfitting: last over least test error, {case}", gain, 2.0))
-    least = {h: _least(data, h) for h in data["depth"].values}
+    least = {h: _least(data, h) for h in data["depth"].values.tolist()}
     checks += [
         at_least("gain of depth 2 over 1", least[1] / least[2], 3.0),
         at_least("gain of depth 3 over 2", least[2] / least[3], 1.01),

@@ -198,7 +198,7 @@ def check(data: xr.Dataset) -> list[Checked]:
         at_most("flows end at the rests of theory", gap, 1e-6),
         at_most("roots: u^((h-2)/h) (s - u) - gamma", max(equation), 1e-13),
         at_most("both minima are even at gamma_*", max(even), 1e-14),
-        at_least("flows that differ in their end by their start alone", np.sum(apart > 0.1), 2),
+        at_least("flows that differ in their end by their start alone", np.sum(apart > 0.1), 2.0),
         at_most("imbalances against exp(-2 gamma t)", data["imbalance_gap"].max(), 1e-8),
         *golden(measured(data), GOLDEN),
     ]
