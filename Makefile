@@ -13,7 +13,7 @@ demo: .venv/installed
 test: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --threads 2
 	$(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow and not alone'
 	$(BIN)/pytest -q -m 'alone and not slow' tests
 

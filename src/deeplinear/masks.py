@@ -51,7 +51,7 @@ def check_paths(network: Network, mask: Network) -> None:
     That is: no entry that learns lies on a path from an input to an output whose weights learn or are not zero. Where
     JAX traces weights nothing is looked at.
 
-    >>> check_paths(Network([[[2.0]], [[0.0]]]), Network([[[True]], [[False]]]))
+    >>> check_paths(Network([[[2.0]], [[0.0]]]), Network([[[True]], [[False]]]))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
     ValueError: `mask`: no entry that learns lies on a path from an input to an output, along weights that learn or ...
