@@ -182,8 +182,7 @@ class Portion:
             marks = on_host(one(surveyed))
             goal = marks.goal(ensemble.tolerance)[0] if goes else None
             state = (float(progress.t[i]), float(lengths[i]), goal, ensemble.max_steps)
-            member = eqx.combine(one(each), ensemble.shared)
-            self.endings.append(judge(kinds[i], member, one(progress.network), one(stand), marks, *state))
+            self.endings.append(judge(kinds[i], ensemble.problem, network, one(stand), marks, *state))
 
     def _follow(self, problem: tuple, progress: stepping.Progress, done: np.ndarray, interrupted: threading.Event):
         """Segments until every member has all outputs or has failed; the kinds of ending, and where members stand."""
