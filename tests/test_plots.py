@@ -92,7 +92,7 @@ def test_alignment_draws_every_mode_and_junction():
 def test_data_spectrum_draws_bars_with_their_shares():
     data = synthetic.run()
     ax = plots.data_spectrum(data)
-    np.testing.assert_array_equal([bar.get_height() for bar in ax.patches], data.data_singular_values)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal([bar.get_height() for bar in ax.patches], data.data_singular_values)
     assert [text.get_text() for text in ax.texts] == ["58%", "25%", "8.3%", "8.3%"]
 
 

@@ -136,10 +136,9 @@ def _print_table(name: str, points: Any, found: dict[str, Any]) -> None:
 
     entries, count = found["points"], _readable(found["count"])
     table = Table(title=f"{name}: {' → '.join(map(str, points.widths))}, {count} critical values", title_justify="left")
-    for heading, justify in (("learned modes", "left"), ("loss", "right"), ("rank", "right"), ("kind", "left")):
-        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for heading in ("n-", "n0", "n+"):
-        table.add_column(heading, justify="right")
+    for heading in ("learned modes", "loss", "rank", "kind", "n-", "n0", "n+"):
+        words = heading in ("learned modes", "kind")
+        table.add_column(heading, justify="left" if words else "right", overflow="fold")
     for k, entry in enumerate(entries):
         if 2 * k == len(entries) < found["count"]:
             table.add_section()

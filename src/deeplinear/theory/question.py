@@ -114,11 +114,11 @@ class Question:
     @cached_property
     def given_path(self) -> list[tuple[float, Layers]]:
         """Times and networks of the trajectory as it came, at most `LONGEST`; empty without one."""
-        if self.trajectory is None:
+        if (trajectory := self.trajectory) is None:
             return []
-        ts = np.asarray(self.trajectory.ts)
+        ts = np.asarray(trajectory.ts)
         kept = np.unique(np.linspace(0, len(ts) - 1, LONGEST).round().astype(int))
-        weights = lambda i: [np.asarray(W, dtype=float) for W in self.trajectory[int(i)].weights]  # type: ignore[index]
+        weights = lambda i: [np.asarray(W, dtype=float) for W in trajectory[int(i)].weights]
         return [(float(ts[i]), weights(i)) for i in kept]
 
     @cached_property
