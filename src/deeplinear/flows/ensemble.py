@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .._linalg import one_thread
@@ -33,6 +32,10 @@ from .endings import judge
 
 PLACES = 32  # members in a portion that run one by one: enough to make the host's share small, few enough to stop soon
 BUFFER_BYTES = 2**26, 2**32  # what the outputs of a portion may take on the device: one by one, side by side
+
+NEVER_BEGAN = Ending(
+    "interrupted", np.nan, None, 0.0, np.nan, None, None, "interrupted before it began; the trajectory holds its start"
+)
 
 
 class EnsembleReport(NamedTuple):
@@ -138,14 +141,15 @@ class Ensemble:
         return EnsembleReport(sum(portion.members for portion in done), self.members, steps)
 
     def _trajectory(self, portions: list["Portion"], started: float) -> Trajectory:
-        weights = [jnp.asarray(np.concatenate(layer)) for layer in zip(*(p.outputs for p in portions), strict=True)]
+        # jnp.asarray compiles a copy, and after Ctrl-C the compiler may still be busy
+        weights = [jax.device_put(np.concatenate(layer)) for layer in zip(*(p.outputs for p in portions), strict=True)]
         networks = jax.tree.unflatten(jax.tree.structure(self.network), weights)
         steps, rejected, evaluations = (
             int(np.sum([np.sum(portion.costs[i]) for portion in portions])) for i in range(3)
         )
         endings = tuple(ending for portion in portions for ending in portion.endings)
         statistics = Statistics(steps, evaluations, rejected, self.method.name, time.perf_counter() - started)
-        return Trajectory(jnp.asarray(self.times), networks, endings, statistics, self.problem.objective)
+        return Trajectory(jax.device_put(self.times), networks, endings, statistics, self.problem.objective)
 
 
 class Portion:
@@ -164,13 +168,16 @@ class Portion:
         ensemble = self.ensemble
         network, each = (jax.tree.map(lambda x: x[self.rows], part) for part in (ensemble.network, ensemble.each))
         problem = (ensemble.method, each, ensemble.shared)
-        surveyed, progress = _prepare(*problem, network, np.full(ensemble.places, ensemble.rtol))
         self.outputs = [np.full((self.members, len(ensemble.times), *W.shape[1:]), np.nan) for W in network.weights]
         done = np.zeros(ensemble.places, dtype=int)
         if ensemble.times[0] == 0:
             done += 1
             for output, W in zip(self.outputs, network.weights, strict=True):
                 output[:, 0] = W[: self.members]
+        if interrupted.is_set():
+            self.endings = [NEVER_BEGAN] * self.members  # a compiled call might have to be compiled first
+            return
+        surveyed, progress = _prepare(*problem, network, np.full(ensemble.places, ensemble.rtol))
         kinds, progress = self._follow(problem, progress, done, interrupted)
         stand = _stand(*problem, progress.network)
         surveyed, stand, progress = jax.tree.map(np.asarray, (surveyed, stand, progress))
@@ -190,8 +197,7 @@ class Portion:
         budget = first_budget(ensemble.network, ensemble.places)
         real = np.arange(ensemble.places) < self.members
         status, tried = np.full(ensemble.places, stepping.RUNNING), np.zeros(ensemble.places, dtype=int)
-        # after Ctrl-C a portion that is still to begin only says where its members stand
-        going, first = real, not interrupted.is_set()
+        going, first = real, True
         while first or (going.any() and not interrupted.is_set()):
             going = real & (done < len(ensemble.times)) & (status == stepping.RUNNING) & (tried < most)
             progress = progress._replace(status=np.where(going, stepping.RUNNING, stepping.STALLED))
