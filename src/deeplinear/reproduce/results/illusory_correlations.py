@@ -149,13 +149,15 @@ def figure(data: xr.Dataset) -> Figure:
         ax.set_ylabel(label, fontsize=style.TEXT)
         ax.set_xlabel("time", fontsize=style.TEXT)
         ax.set_xlim(0, SHOWN[-1])
+    images = []
     for ax, t in zip(below, SHOWN, strict=True):
         style.canvas(ax, f"Similarity at t = {t:g}")
-        image = ax.imshow(data["similarity"].sel(time=t, method="nearest"), cmap=MAPS[0], vmin=-1, vmax=1)
+        cosines = data["similarity"].sel(time=t, method="nearest")
+        images.append(ax.imshow(cosines, cmap=MAPS[0], vmin=-1, vmax=1))
         ax.set(xticks=[], yticks=[])
         ax.set_xlabel("item", fontsize=style.TEXT)
         ax.set_ylabel("item", fontsize=style.TEXT)
-    bar = figure.colorbar(image, ax=below, shrink=0.8)
+    bar = figure.colorbar(images[0], ax=below, shrink=0.8)
     bar.set_label("cosine of hidden activities", fontsize=style.TEXT)
     return figure
 
