@@ -27,13 +27,15 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
-hypothesis.settings.register_profile(
-    "quick",
-    deadline=None,  # a new shape is compiled for seconds
-    derandomize=True,
-    max_examples=25,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
+# a new shape is compiled for seconds: few examples for `make test`, more for `make test-slow`
+for profile, examples in {"quick": 8, "thorough": 25}.items():
+    hypothesis.settings.register_profile(
+        profile,
+        deadline=None,
+        derandomize=True,
+        max_examples=examples,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("quick")
 
 

@@ -139,7 +139,7 @@ def bumpy(W):
     return jnp.sum(jnp.log(jnp.cosh(W - 0.3))) + jnp.sum(W) ** 4 / 50
 
 
-@pytest.mark.parametrize("widths", [(4, 5, 3), (3, 5, 2, 4)])
+@pytest.mark.parametrize("widths", [(4, 5, 3), pytest.param((3, 5, 2, 4), marks=pytest.mark.slow)])
 def test_any_function_of_the_matrix_is_an_objective(widths):
     network, V = (dl.init.gaussian(seed, widths, 0.5) for seed in (0, 1))
     flat, unravel = jax.flatten_util.ravel_pytree(network)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import deeplinear as dl
@@ -165,7 +165,6 @@ def test_few_networks_of_memory(thin):
 # Lanczos itself, on matrices with any multiplicities
 
 
-@settings(max_examples=60)
 @given(
     distinct=st.lists(st.integers(-5, 5), min_size=1, max_size=6, unique=True),
     copies=st.lists(st.integers(1, 12), min_size=6, max_size=6),

@@ -5,7 +5,7 @@ from itertools import pairwise
 import hessians
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplinear import curvature
@@ -39,7 +39,6 @@ def test_published_and_small_cases(widths, ranks):
     assert (rank(outer), rank(functional), rank(outer + functional), len(outer)) == ranks
 
 
-@settings(max_examples=40)
 @given(
     widths=st.lists(st.integers(1, 6), min_size=2, max_size=5), missing=st.integers(0, 3), seed=st.integers(0, 10**6)
 )
@@ -50,7 +49,6 @@ def test_ranks_at_random_points(widths, missing, seed):
     assert tuple(curvature.hessian_ranks(widths, input_rank)) == found
 
 
-@settings(max_examples=40)
 @given(widths=st.lists(st.integers(1, 5), min_size=2, max_size=5), target=st.integers(0, 5), seed=st.integers(0, 10**6))
 def test_ranks_at_minima(widths, target, seed):
     d_x, d_y = widths[0], widths[-1]

@@ -8,7 +8,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 from brute import frame, mp_matrix, product, slopes, weight_error
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
@@ -95,7 +95,6 @@ def test_the_end_to_end_matrix_obeys_its_own_equation(widths):
     assert error < 3e-13
 
 
-@settings(deadline=None, max_examples=25)
 @given(widths=st.lists(st.integers(1, 5), min_size=2, max_size=6), seed=st.integers(0, 999), rank=st.integers(0, 3))
 def test_the_velocity_is_that_of_the_layers(widths, seed, rank):
     rng, depth = np.random.default_rng(seed), len(widths) - 1

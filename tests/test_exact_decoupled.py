@@ -4,7 +4,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 from brute import flow, frame, product, weight_error
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import deeplinear as dl
@@ -156,7 +156,6 @@ def test_pairs_at_extremes():
     assert float(shrunk) == pytest.approx(float(1e-3 * mp.exp(-1000) / mp.sqrt(1 + mp.mpf(10) ** -6)), rel=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
 @given(start=st.lists(weights, min_size=3, max_size=7), s=st.floats(-3, 3), t=st.floats(-2, 2).map(lambda e: 10.0**e))
 def test_the_time_taken_is_the_integral(start, s, t):
     xi = np.array(start)
@@ -352,7 +351,6 @@ def test_init_decoupled_is_recognised_on_a_hierarchy():
     np.testing.assert_allclose(np.sort(curve.strengths[1])[::-1], expected[0], rtol=1e-9, atol=1e-14)
 
 
-@settings(deadline=None, max_examples=30)
 @given(data=st.data(), h=st.integers(1, 5), seed=st.integers(0, 999))
 def test_frames_are_found_for_any_shapes_and_signs(data, h, seed):
     widths = tuple(data.draw(st.lists(st.integers(1, 5), min_size=h + 1, max_size=h + 1)))

@@ -7,7 +7,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 from brute import mp_matrix
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import deeplinear as dl
@@ -84,7 +84,6 @@ def test_the_loss_keeps_its_digits_as_it_vanishes():
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
 
 
-@settings(deadline=None, max_examples=12)
 @given(
     shape=shapes, seed=st.integers(0, 99), t=st.floats(-3, 4).map(lambda e: 10.0**e), decay=st.sampled_from([0.0, 2.0])
 )

@@ -6,7 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 from brute import mp_matrix, slopes
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from problems import quartic, random_network
 
@@ -81,7 +81,6 @@ def test_steps_are_checked():
         descent_regression(objective, Network([[[1.0]], [[1.0]]]), 0.1, [1])
 
 
-@settings(deadline=None, max_examples=8)
 @given(widths=st.lists(st.integers(1, 4), min_size=2, max_size=5), seed=st.integers(0, 99), eta=st.floats(1e-3, 0.3))
 def test_balance_drifts_by_the_second_order_alone(widths, seed, eta):
     network = random_network(widths, seed, 1.0)
@@ -162,7 +161,6 @@ def test_stability_at_one_layer_and_without_curvature():
             balanced_hessian_spectrum(s, widths)
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     xi=st.lists(st.floats(-2, 2), min_size=2, max_size=6),
     s=st.floats(-3, 3),
@@ -193,7 +191,6 @@ def test_sum_and_difference_of_two_weights():
     assert descent_mode_factors([w1, w2], s, eta)[0, 1] == pytest.approx((1 + eta * e) * (1 - eta * e), rel=1e-14)
 
 
-@settings(deadline=None, max_examples=60)
 @given(s=st.floats(0.1, 5.0), start=st.floats(-9, -0.5), share=st.floats(0.05, 0.95), eta=st.floats(-3, -0.5))
 def test_escape_is_within_the_bounds(s, start, share, eta):
     u0, u1, eta = 10.0**start * s * share, share * s, 10.0**eta / s

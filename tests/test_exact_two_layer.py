@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mp_flow import as_array, balanced_start, haar, riccati
 from scipy.integrate import solve_ivp
@@ -151,7 +151,6 @@ def test_scalar_stable_manifold_and_rest():
 
 
 @given(st.integers(0, 10**6), st.sampled_from([((3, 3, 3), 0.0), ((3, 2, 4), 1.0)]), st.floats(-6, 1))
-@settings(max_examples=15)
 def test_symmetries(seed, case, exponent):
     widths, lam = case
     rng = np.random.default_rng(seed)

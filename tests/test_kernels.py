@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplinear import Network, SquaredError, diagnostics, gradient_flow, init, measure
@@ -64,7 +64,6 @@ def test_the_kernel_is_that_of_the_jacobian(capsys):
     assert max(errors.values()) < 20 * EPS
 
 
-@settings(max_examples=15)
 @given(st.lists(sides, min_size=2, max_size=5), st.lists(sides, min_size=0, max_size=3), seeds)
 def test_two_kernels_are_compared_as_their_matrices_are(widths, hidden, seed):
     first, second = network_of(widths, seed), network_of([widths[0], *hidden, widths[-1]], seed + 1)

@@ -72,7 +72,7 @@ def test_a_run_agrees_with_a_library_integrator_on_correlated_inputs():
         ((5,), "decoupled", True, "decoupled modes"),
         ((5,), "balanced", True, "two-layer Riccati"),
         ((5,), "balanced", False, "end-to-end flow"),
-        ((5, 4), "balanced", False, "end-to-end flow"),
+        pytest.param((5, 4), "balanced", False, "end-to-end flow", marks=pytest.mark.slow),
     ],
 )
 def test_exact_curves_stand_beside_the_run_and_their_distance_is_said(hidden, start, whiten, name):

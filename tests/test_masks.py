@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
@@ -56,7 +56,6 @@ def wired(draw):
     return random_layers(widths, rng), biases, skips
 
 
-@settings(max_examples=40, deadline=None)
 @given(wired(), st.booleans())
 def test_the_chain_is_the_network_and_comes_apart_again(parts, biases_first):
     layers, biases, skips = parts
@@ -269,7 +268,6 @@ def learns_by_power(weights, mask):
     return False
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=2, max_size=5), st.integers(0, 10**6), st.floats(0.0, 0.7))
 def test_masks_that_cut_every_path_are_refused(widths, seed, density):
     rng = np.random.default_rng(seed)

@@ -13,6 +13,20 @@ from deeplinear.reproduce.checks import at_least, at_most, golden
 from deeplinear.reproduce.results import hierarchy_representations as hierarchy
 
 DATA = {}
+LONG = {  # that take more than some seconds with an empty cache of programs; `make test-slow` runs them
+    "continual_learning",
+    "delta_balanced",
+    "depth_delay",
+    "edge_of_stability",
+    "generalisation_dynamics",
+    "illusory_correlations",
+    "implicit_acceleration",
+    "reversal_learning",
+    "sequential_learning",
+    "two_hidden_nodes",
+    "weight_decay_bifurcation",
+}
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in reproduce.names()]
 
 
 def quick(name):
@@ -23,7 +37,7 @@ def quick(name):
     return DATA[name]
 
 
-@pytest.mark.parametrize("name", reproduce.names())
+@pytest.mark.parametrize("name", EVERY)
 def test_every_check_holds(name):
     checks = reproduce.load(name).check(quick(name))
     print(f"\n{name}")
@@ -32,12 +46,12 @@ def test_every_check_holds(name):
     assert len(checks) >= 3 and not [check for check in checks if not check.holds]
 
 
-@pytest.mark.parametrize("name", reproduce.names())
+@pytest.mark.parametrize("name", EVERY)
 def test_every_figure_draws_what_the_dataset_holds(name, tmp_path):
     figure = reproduce.load(name).figure(quick(name))
     assert isinstance(figure, Figure)
     for ax in figure.axes:
-        assert ax.lines or ax.images, "an empty panel"
+        assert ax.lines or ax.images or ax.collections, "an empty panel"
         for line in ax.lines:
             assert np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any() or not len(line.get_ydata())
     figure.savefig(tmp_path / "figure.png", dpi=40)
@@ -45,7 +59,7 @@ def test_every_figure_draws_what_the_dataset_holds(name, tmp_path):
     assert min(texts) >= 8
 
 
-@pytest.mark.parametrize("name", reproduce.names())
+@pytest.mark.parametrize("name", EVERY)
 def test_every_dataset_can_be_stored_and_drawn_again(name, tmp_path):
     again = records.load(records.save(quick(name), tmp_path / "data.zarr"))
     assert set(again.variables) == set(quick(name).variables)
@@ -61,7 +75,7 @@ def test_settings_are_frozen_and_results_documented(name):
     assert result.GOLDEN and "Source:" in result.__doc__ and reproduce.title(name) == result.__doc__.splitlines()[0]
 
 
-@pytest.mark.parametrize("name", ["lambda_balanced_dynamics", "single_neuron", "continual_learning"])
+@pytest.mark.parametrize("name", ["lambda_balanced_dynamics", "single_neuron", "hierarchy_representations"])
 def test_a_spoiled_simulation_fails_its_checks(name):
     data = quick(name).copy(deep=True)
     data["gap"] = data["gap"] + 1e-6

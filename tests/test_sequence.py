@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import deeplinear as dl
@@ -148,7 +148,6 @@ def test_an_ensemble_goes_through_the_tasks_member_by_member():
     assert [ending.kind for ending in run.ending] == ["time", "time"]
 
 
-@settings(deadline=None, max_examples=20)
 @given(durations=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=5), share=st.floats(0, 1))
 def test_every_time_is_in_the_task_that_covers_it(durations, share):
     tasks = TaskSequence.of([(lambda W: W.sum(), duration) for duration in durations])

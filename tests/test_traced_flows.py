@@ -63,7 +63,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in ("moments", "samples"))) for case in CASES]
+)
 def test_gradients_are_those_of_finite_differences(case):
     f, point = CASES[case]
     point = {name: jnp.asarray(value, dtype=float) for name, value in point.items()}
@@ -75,6 +77,7 @@ def test_gradients_are_those_of_finite_differences(case):
         assert float(jnp.sum(gradient[name] * direction)) == pytest.approx(expected, rel=1e-7), name
 
 
+@pytest.mark.slow
 def test_forward_mode_agrees_with_reverse_mode():
     f = lambda S, **settings: final(SquaredError.from_moments(S, SIGMA_XX), **settings)
     gradient, forward = jax.grad(f)(SIGMA_YX), {"adjoint": diffrax.ForwardMode()}
@@ -91,6 +94,7 @@ def test_the_gradient_at_a_start_of_zeros_is_zero():
     assert all(not np.any(np.asarray(G)) for G in gradient.weights)  # nothing of first order moves a product of zeros
 
 
+@pytest.mark.slow
 def test_a_masked_entry_stays_and_its_derivative_passes_through():
     mask = Network([np.random.default_rng(l).random(W.shape) < 0.6 for l, W in enumerate(START.weights)])
     end = jax.jit(lambda start: gradient_flow(WHITE, start, [2.0], mask=mask)[-1])(START)
@@ -159,7 +163,15 @@ def test_roots_have_the_derivatives_of_a_matrix_function():
 # solvers of diffrax ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", [diffrax.Dopri8(), diffrax.Tsit5(), diffrax.Kvaerno5()], ids=repr)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        diffrax.Tsit5(),
+        pytest.param(diffrax.Dopri8(), marks=pytest.mark.slow),
+        pytest.param(diffrax.Kvaerno5(), marks=pytest.mark.slow),
+    ],
+    ids=repr,
+)
 def test_solvers_of_diffrax_agree_with_the_own_methods(solver):
     objective, mask = correlated(), Network([np.ones((5, 4), bool), np.eye(3, 5) == 0])
     settings = {"mask": mask, "weight_decay": 0.1}
@@ -216,6 +228,7 @@ def test_evaluations_are_counted(solver):
     assert len(counter) - 1 == evaluations  # the last is the gradient where it stopped
 
 
+@pytest.mark.slow
 def test_a_spent_budget_returns_what_is_there():
     whole = gradient_flow(WHITE, START, TIMES, solver=diffrax.Tsit5())
     part = gradient_flow(WHITE, START, TIMES, solver=diffrax.Tsit5(), max_steps=20)

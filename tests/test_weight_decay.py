@@ -6,7 +6,7 @@ import brute
 import hessians
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
@@ -97,7 +97,6 @@ def test_minimisation_from_anywhere_ends_in_one_of_the_minima(widths):
     assert int(np.argmin(listed)) in reached
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     s=st.lists(st.floats(0.05, 4.0), min_size=1, max_size=4),
     hidden=st.lists(st.integers(1, 5), min_size=1, max_size=4),

@@ -149,12 +149,12 @@ def check(data: xr.Dataset) -> list[Checked]:
     return [
         at_most("gap of simulation and theory", np.abs(simulated - theory).max() / np.abs(W).max(), GAP),
         at_most("half-times from the closed form, relative", np.abs(halves / formula - 1)[known].max(), 1e-5),
-        at_least("aligned: entry 2 is half learned after entry 1, entry 3 after entry 2", np.diff(first[0]).min(), 1),
-        at_least("whitened: entry 2 before entry 1, entry 3 before entry 2", -np.diff(first[1]).max(), 1),
+        at_least("aligned: entry 2 is half learned after entry 1, entry 3 after entry 2", np.diff(first[0]).min(), 1.0),
+        at_least("whitened: entry 2 before entry 1, entry 3 before entry 2", -np.diff(first[1]).max(), 1.0),
         at_least(
             "modes have a closed form: both whitened problems, and aligned correlations", known[[0, 1, 3]].min(), 1
         ),
-        at_most("and not those of turned correlations", known[2], 0),
+        at_most("and not those of turned correlations", known[2], 0.0),
         at_least("paths of turned and whitened inputs apart, relative to the map", coupling, 0.05),
         at_most("all end in the same map", np.abs(simulated[:, -1] - W).max() / np.abs(W).max(), 1e-9),
         at_most("change of the imbalance", data["drift"].max(), 1e-9),
