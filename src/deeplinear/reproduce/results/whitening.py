@@ -152,7 +152,7 @@ def check(data: xr.Dataset) -> list[Checked]:
         at_least("aligned: entry 2 is half learned after entry 1, entry 3 after entry 2", np.diff(first[0]).min(), 1.0),
         at_least("whitened: entry 2 before entry 1, entry 3 before entry 2", -np.diff(first[1]).max(), 1.0),
         at_least(
-            "modes have a closed form: both whitened problems, and aligned correlations", known[[0, 1, 3]].min(), 1
+            "modes have a closed form: both whitened problems, and aligned correlations", known[[0, 1, 3]].min(), 1.0
         ),
         at_most("and not those of turned correlations", known[2], 0.0),
         at_least("paths of turned and whitened inputs apart, relative to the map", coupling, 0.05),
