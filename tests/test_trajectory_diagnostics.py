@@ -214,7 +214,7 @@ def test_one_hidden_layer_as_in_the_survey():
     assert (rank([1.0, 2.0], [3.0, 5.0]), rank([1.0, 2.0], [3.0, 6.0])) == (3, 2)
 
 
-def test_dependent_points_and_bad_widths(data):
+def test_dependent_points_and_bad_widths(data, without_annotations):
     assert set(np.unique(data["laws"])) == {diagnostics.conservation_laws(WIDTHS)}
     assert int(RANK(Network([np.zeros((2, 2)), np.zeros((2, 2))]))) == 0
     assert int(RANK(Network([[[0.0]], [[0.0]], [[1.3]]]))) == 1  # printed (36): 2
