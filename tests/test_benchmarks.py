@@ -43,6 +43,7 @@ def run_flow(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_quick_race_reaches_its_target_and_writes_its_numbers(tmp_path):
     file = tmp_path / "times.json"
     done = run_flow("--quick", "--problem", "P2", "--contender", "scipy-lsoda,scipy-dop853", "--json", str(file))

@@ -52,7 +52,9 @@ def is_as_alone(together, objectives, networks, ts, **options):
         assert member.ending == alone.ending
 
 
-@pytest.mark.parametrize("widths", [WIDTHS, (4, 14, 3)])  # one kernel, and calls of matrix products
+@pytest.mark.parametrize(
+    "widths", [WIDTHS, pytest.param((4, 14, 3), marks=pytest.mark.slow)]
+)  # one kernel, and calls of matrix products
 @pytest.mark.parametrize("rtol", [1e-6, 1e-10])
 def test_every_member_is_as_alone(widths, rtol):
     networks = starts(widths=widths)

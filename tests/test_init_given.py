@@ -58,6 +58,7 @@ def test_lambda_balance_wherever_it_is_feasible(d_x, d_1, d_y, lam, scale, seed)
     assert np.linalg.matrix_rank(W1 if lam >= 0 else W2) == min(d_x, d_1, d_y)
 
 
+@pytest.mark.slow
 def test_lambda_balanced_starts_are_continuous_in_lambda_and_mapped():
     lams = jnp.linspace(-2.0, 2.0, 9)
     networks = jax.jit(jax.vmap(lambda lam: init.lambda_balanced(0, (3, 2, 4), lam, 0.5)))(lams)

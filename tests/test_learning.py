@@ -71,7 +71,7 @@ def test_a_run_agrees_with_a_library_integrator_on_correlated_inputs():
         ((), "gaussian", False, "regression"),
         ((5,), "decoupled", True, "decoupled modes"),
         ((5,), "balanced", True, "two-layer Riccati"),
-        ((5,), "balanced", False, "end-to-end flow"),
+        pytest.param((5,), "balanced", False, "end-to-end flow", marks=pytest.mark.slow),
         pytest.param((5, 4), "balanced", False, "end-to-end flow", marks=pytest.mark.slow),
     ],
 )

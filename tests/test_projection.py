@@ -47,7 +47,15 @@ def reference(objective, network, times):
     return np.array([product(split(y), optimum.shape[1]) for y in solution.y.T])
 
 
-@pytest.mark.parametrize("solver", ["rock4", "rodas4", "dopri8", "auto"])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        pytest.param("rock4", marks=pytest.mark.slow),
+        pytest.param("rodas4", marks=pytest.mark.slow),
+        pytest.param("dopri8", marks=pytest.mark.slow),
+        "auto",
+    ],
+)
 def test_imbalances_hold_to_rounding_and_the_path_is_no_worse(solver):
     objective, network = correlated(DEEP), random_network(DEEP, scale=0.3)
     exact = reference(objective, network, TIMES)
@@ -59,7 +67,9 @@ def test_imbalances_hold_to_rounding_and_the_path_is_no_worse(solver):
     assert errors[1] < 1.2 * errors[0] and errors[1] < 1e-5 * np.linalg.norm(exact, axis=(1, 2)).max()
 
 
-@pytest.mark.parametrize("widths", [WIDTHS, (4, 14, 13, 3), (3, 1, 2)])  # one kernel, calls, a bottleneck
+@pytest.mark.parametrize(
+    "widths", [WIDTHS, pytest.param((4, 14, 13, 3), marks=pytest.mark.slow), (3, 1, 2)]
+)  # one kernel, calls, a bottleneck
 def test_imbalances_hold_at_chosen_times(widths):
     network = random_network(widths, scale=0.05)
     objective = correlated(widths)

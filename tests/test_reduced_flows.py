@@ -24,9 +24,14 @@ def correlated(d_x, d_y, rank, seed=0):
     ("objective", "widths", "smaller"),
     [
         (dl.SquaredError.from_singular_values([3.0, 2.0, 1.0], 40, 4), (40, 6, 5, 4), (9, 6, 5, 4)),
-        (dl.SquaredError.from_singular_values([3.0, 2.0], 5, 30), (5, 60, 4, 30), (5, 9, 4, 6)),
+        pytest.param(
+            dl.SquaredError.from_singular_values([3.0, 2.0], 5, 30),
+            (5, 60, 4, 30),
+            (5, 9, 4, 6),
+            marks=pytest.mark.slow,
+        ),
         (dl.SquaredError.from_singular_values([2.0, 1.0], 6, 3, dl.ENTRY_MEAN), (6, 50, 3), (6, 9, 3)),
-        (correlated(30, 3, 4), (30, 20, 3), (4, 7, 3)),
+        pytest.param(correlated(30, 3, 4), (30, 20, 3), (4, 7, 3), marks=pytest.mark.slow),
     ],
     ids=["inputs", "outputs", "hidden", "inputs that never occur"],
 )

@@ -300,6 +300,7 @@ def test_no_inputs_at_all():
     assert reduce(objective, gaussian(0, (30, 3, 2))).is_trivial
 
 
+@pytest.mark.slow
 def test_a_million_inputs():
     rng = np.random.default_rng(16)
     sigma_yx = rng.standard_normal((10, 10)) @ rng.standard_normal((10, 1_000_000)) / 1e3

@@ -21,7 +21,7 @@ TS = np.concatenate([np.linspace(0, 9, 37), [3.0, 3.001, 5.0]])
 TS = np.unique(TS)
 
 
-@pytest.mark.parametrize("lam", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("lam", [pytest.param(-1.0, marks=pytest.mark.slow), 0.0, 1.0])
 def test_the_exact_solution_and_the_flow_agree_through_all_tasks(lam):
     start = dl.init.lambda_balanced(0, (4, 2, 3), lam, 0.5)
     run = dl.gradient_flow(TASKS, start, TS, rtol=1e-12)
@@ -129,6 +129,7 @@ def test_reversal_of_a_learned_network_is_warned_of_from_when_rounding_rules():
     assert fresh([120.0]).warning is None
 
 
+@pytest.mark.slow
 def test_one_program_for_all_times_under_jit_and_vmap():
     start = dl.init.lambda_balanced(0, (4, 2, 3), 1.0, 0.5)
     plain = dl.exact.sequence(TASKS, start)(TS).end_to_end
