@@ -152,16 +152,26 @@ def _angle(l: Array, s: Array, half: Array) -> tuple[Array, Array]:
 
 
 class _Weights(NamedTuple):
-    """Rows in logarithms: a row of K is B times exp(grown + integral), a row of e^{Ft} Q0 is B times exp(exponent)."""
+    """Rows in logarithms: a row of K is B times exp(grown + integral), of e^{Ft} Q0 B times exp(grown + decayed)."""
 
-    exponent: Array
-    grown: Array  # the positive part of the exponent
+    growth: Array  # the positive part of l
+    t: Array
+    decayed: Array  # the negative part of l, times t
     integral: Array  # ln sqrt(c int_0^t e^{2 l (s - t^+)} ds)
     floor: Array | None = None  # a row with a smaller rest counts as dependent
 
+    @property
+    def grown(self) -> Array:
+        """The positive part of l, times t."""
+        return self.growth * self.t
+
     def gap(self, pivots: Array) -> Array:
-        """ln of the weights in K against those of the pivots (N, r), differences first: they are of huge numbers."""
-        return (self.grown[:, None] - self.grown[pivots][None, :]) + (
+        """ln of the weights in K against those of the pivots (N, r).
+
+        Differences of rates before they are multiplied: a fused multiplication and subtraction of two equal products
+        would leave their rounding, which grows with t.
+        """
+        return (self.growth[:, None] - self.growth[pivots][None, :]) * self.t + (
             self.integral[:, None] - self.integral[pivots][None, :]
         )
 
@@ -172,7 +182,8 @@ def factor_at(flow: Flow, t: Array) -> Array:
     safe = jnp.where(t > 0, t, 1.0)
     size = jnp.where(l == 0, 1.0, jnp.abs(l))
     integral = jnp.where(l == 0, safe, -jnp.expm1(-2 * size * safe) / (2 * size))
-    weights = _Weights(l * safe, jnp.maximum(l, 0) * safe, (jnp.log(integral) + jnp.log(flow.variance)) / 2)
+    in_K = (jnp.log(integral) + jnp.log(flow.variance)) / 2
+    weights = _Weights(jnp.maximum(l, 0), safe, jnp.minimum(l, 0) * safe, in_K)
     largest = jnp.max(weights.grown + weights.integral + _log_norms(flow.B))
     calm = (jnp.max(jnp.abs(flow.rates)) * safe <= 1) & (largest <= 0)
     H, K = lax.cond(calm, lambda: _calm(flow, weights, safe), lambda: _stable(flow, weights))
@@ -210,12 +221,12 @@ def _limit_weights(flow: Flow) -> tuple[_Weights, Array]:
     first = jnp.concatenate([jnp.array([True]), l[order][:-1] <= 0])  # the smallest growing rate opens a class
     classes = jnp.cumsum(((steps | first) & (l[order] > 0)).astype(int))
     grade = jnp.zeros_like(classes).at[order].set(jnp.where(l[order] > 0, classes, 0))
-    grown = SEPARATED * grade.astype(l.dtype)
+    growth, decayed = SEPARATED * grade.astype(l.dtype), jnp.where(l < 0, -SEPARATED, 0.0)
     size = jnp.where(l == 0, 1.0, 2 * jnp.abs(l))
     integral = jnp.where(l == 0, SEPARATED / 2, (jnp.log(flow.variance) - jnp.log(size)) / 2)
     noise = 8 * float(jnp.finfo(l.dtype).eps) * flow.B.shape[0] ** 0.5 * jnp.linalg.norm(flow.B)
     floor = jnp.maximum(DEPENDENT * jnp.linalg.norm(flow.B, axis=1), noise)
-    return _Weights(jnp.where(l < 0, -SEPARATED, grown), grown, integral, floor), grade
+    return _Weights(growth, jnp.ones(()), decayed, integral, floor), grade
 
 
 def _calm(flow: Flow, weights: _Weights, t: Array) -> tuple[Array, Array]:
@@ -247,7 +258,7 @@ def _stable(flow: Flow, weights: _Weights) -> tuple[Array, Array]:
     large, own = (omega > 0)[None, :], (weights.grown + weights.integral)[:, None]
     log_size = jnp.where(omega > 0, log_size, 0.0)[None, :]
     in_K = jnp.where(large, weights.gap(pivots) - log_size, own)
-    decayed = (weights.exponent - weights.grown - weights.integral)[:, None]
+    decayed = (weights.decayed - weights.integral)[:, None]
     K = jnp.concatenate([_times_exp(T, in_K), jnp.diag(jnp.exp(-jnp.maximum(omega, 0.0)))])
     return flow.out_of_eigenvectors(_times_exp(T, in_K + decayed)), K
 
