@@ -321,6 +321,7 @@ def test_trajectory_can_be_measured():
     assert float(data["excess_loss"][-1]) < 1e-12
 
 
+@pytest.mark.alone
 def test_speed():
     rng = np.random.default_rng(10)
     W1, W2 = balanced_start(rng, (100, 10, 100), 1.0, 0.01)
