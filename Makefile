@@ -15,10 +15,10 @@ test: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --threads 2
 	$(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow and not alone' --durations=20
-	XLA_FLAGS= $(BIN)/pytest -q -m 'alone and not slow' tests
+	XLA_FLAGS= $(BIN)/pytest -q -m alone tests
 
 test-slow: .venv/tested
-	XLA_FLAGS= $(BIN)/pytest -q -n 2 --dist loadfile -m 'slow or hypothesis' --hypothesis-profile thorough --durations=20
+	XLA_FLAGS= $(BIN)/pytest -q -n 2 --dist loadfile -m 'not alone' --hypothesis-profile thorough --durations=20
 
 .venv/bin/python:
 	$(if $(shell command -v uv),uv venv --quiet --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)

@@ -30,7 +30,7 @@ import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 # a new shape is compiled for seconds: few examples for `make test`, more for `make test-slow`
-for profile, examples in {"quick": 8, "thorough": 25}.items():
+for profile, examples in {"quick": 8, "thorough": 60}.items():
     hypothesis.settings.register_profile(
         profile,
         deadline=None,

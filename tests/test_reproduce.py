@@ -54,8 +54,8 @@ def test_every_check_holds(name):
 def test_every_figure_draws_what_the_dataset_holds(name, tmp_path):
     figure = reproduce.load(name).figure(quick(name))
     assert isinstance(figure, Figure)
-    for ax in figure.axes:
-        assert ax.lines or ax.images or ax.collections, "an empty panel"
+    for ax in (ax for ax in figure.axes if ax.get_label() != "<colorbar>"):
+        assert ax.lines or ax.images, "an empty panel"
         for line in ax.lines:
             assert np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any() or not len(line.get_ydata())
     figure.savefig(tmp_path / "figure.png", dpi=40)

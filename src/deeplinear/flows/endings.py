@@ -63,8 +63,10 @@ def judge(
             kind = "saddle"
     message = MESSAGES[kind].format(excess=float("nan") if excess is None else excess, steps=steps)
     rate = max(-lowest_eigenvalue(problem.objective, network), 0.0) if kind == "saddle" else None
-    learned = marks.learned(np.asarray(stand.W))
-    return Ending(kind, float(stand.loss), excess, t, gradient_norm, learned, rate, message)
+    W, loss = np.asarray(stand.W), float(stand.loss)
+    if not np.isfinite(W).all() and np.isnan(loss):  # inf - inf, or inf, as the compiler happens to add
+        loss = np.inf
+    return Ending(kind, loss, excess, t, gradient_norm, marks.learned(W), rate, message)
 
 
 def explained(ending: Ending, problem: Problem, start: Network, bound: float | None) -> Ending:
