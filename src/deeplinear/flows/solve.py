@@ -158,7 +158,7 @@ def gradient_flow(
     outcome, ending = _single(problem, network, asked, room, progress)
     steps, evaluations, rejected, name = outcome.counts
     statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started, network.widths)
-    return Trajectory(jnp.asarray(outcome.ts), outcome.networks, ending, statistics, objective, reduction)
+    return Trajectory(jax.device_put(outcome.ts), outcome.networks, ending, statistics, objective, reduction)
 
 
 class Asked(NamedTuple):

@@ -78,9 +78,15 @@ def resolved(activation: Any) -> Callable[..., Any]:
         raise ValueError(f"`activation`: fails on an array of shape {PROBED} ({line}); give JAX code") from problem
     if getattr(answer, "shape", None) != PROBED or not jnp.issubdtype(answer.dtype, jnp.floating):
         raise ValueError(
-            f"`activation`: turns an array of shape {PROBED} into {answer}; give a function that acts on every entry"
+            f"`activation`: turns an array of shape {PROBED} into {_described(answer)}; give a function that acts on "
+            "every entry"
         )
     return activation
+
+
+def _described(answer: Any) -> str:
+    """What an activation returns, in words."""
+    return f"{answer.dtype} of shape {answer.shape}" if hasattr(answer, "shape") else f"a {type(answer).__name__}"
 
 
 def called(activation: str | Callable) -> str:
