@@ -60,7 +60,7 @@ class Checkpoint:
         run.progress = jax.tree.unflatten(structure, state)
         run.time_unit, run.recorder.most = float(arrays["time_unit"]), int(arrays["most"])
         run.recorder.times = arrays["times"].tolist()
-        run.recorder.weights = [list(weights) for weights in zip(*(arrays[name] for name in layers), strict=True)]
+        run.recorder.pieces = [[arrays[name] for name in layers]]
 
     def save(self, run: Run, last: bool) -> None:
         """Writes the run's state: when it ends, and before only as often as costs little."""
@@ -68,9 +68,8 @@ class Checkpoint:
         if not last and began < self.next:
             return
         arrays = {f"state{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(run.progress))}
-        for l, W in enumerate(run.progress.network.weights, start=1):
-            outputs = [layers[l - 1] for layers in run.recorder.weights]
-            arrays[f"W{l}"] = np.stack(outputs) if outputs else np.zeros((0, *W.shape))
+        kept = run.recorder.stacked() or [np.zeros((0, *W.shape)) for W in run.progress.network.weights]
+        arrays |= {f"W{l}": outputs for l, outputs in enumerate(kept, start=1)}
         arrays |= {
             "version": np.asarray(VERSION),
             "question": np.asarray(json.dumps(self.question)),

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..network import Network
 from ..running.compiling import as_suits, in_one_kernel, jitted
+from ..running.packing import Layout, layout_of, packed, traced_packed
 from . import stepping
 from .stepping import Limits, Method, Problem, Progress
 
@@ -24,22 +25,22 @@ def advance_members(method: Method, each: Problem, shared: Problem, *state: Any)
     """`advance` of every member of an ensemble: `state` with a leading axis, see `over_members`."""
     members = method, each, shared, *state
     return as_suits(
-        shared.objective, state[0].network, lambda: _members_as_kernels(*members), lambda: _members_plain(*members)
+        shared.objective, state[0].network, lambda: _as_kernels(*members), lambda: _members_plain(*members)
     )
 
 
 def over_members(f: Callable) -> Callable:
     """f(method, problem, *state) -> F(method, each, shared, *state), for states with a leading axis of members.
 
-    `each` is the part of the problem that has that axis too, `shared` the rest. On the CPU the members follow one
+    `each` is the part of the problem that has that axis too (None: nothing has), `shared` the rest. On the CPU the members follow one
     another, for in lockstep all would wait for the slowest at every loop; elsewhere they go side by side.
     """
 
     return jitted(partial(_members, f), 3)
 
 
-def _members(f: Callable, method: Method, each: Problem, shared: Problem, *state: Any):
-    one = lambda member: f(method, eqx.combine(member[0], shared), *member[1:])
+def _members(f: Callable, method: Any, each: Problem | None, shared: Problem, *state: Any):
+    one = lambda member: f(method, shared if each is None else eqx.combine(member[0], shared), *member[1:])
     return jax.lax.map(one, (each, *state)) if one_by_one() else jax.vmap(one)((each, *state))
 
 
@@ -53,8 +54,22 @@ begin = jitted(stepping.begin)
 _plain = jitted(stepping.advance)
 
 
-def _kernel(method: Method, problem: Problem, progress: Progress, limits: Limits, budget: Any):
-    return in_one_kernel(stepping.advance, method, problem, progress, limits, budget)
+def _kernel(known: tuple[Method, Layout], problem: Problem, numbers: Any):
+    """One kernel from and to packed numbers."""
+    method, layout = known
+    progress, *outputs = in_one_kernel(stepping.advance, method, problem, *layout.unpack(numbers))
+    return traced_packed(progress), *outputs
+
+
+_kernels = over_members(_kernel)
+_members_plain = over_members(stepping.advance)
+
+
+def _as_kernels(method: Method, each: Problem, shared: Problem, *state: Any):
+    """Members one after another, each as one kernel."""
+    layout, after = layout_of(state, 1), layout_of(state[0], 1)
+    numbers, *outputs = _kernels((method, layout), each, shared, packed(state, 1))
+    return after.unpack(np.asarray(numbers)), *outputs
 
 
 def _one_kernel(method: Method, problem: Problem, *state: Any):
@@ -63,20 +78,11 @@ def _one_kernel(method: Method, problem: Problem, *state: Any):
     A loop of length one would be unrolled, and so would one whose second place is known to the compiler: both round
     otherwise. Hence the places are put together and taken apart on the host.
     """
-    nothing, shared = eqx.partition(problem, False)
-    two = jax.tree.map(_beside_zeros, state)
-    return jax.tree.map(lambda x: np.asarray(x)[0], _members_as_kernels(method, nothing, shared, *two))
-
-
-def _beside_zeros(x: Any) -> np.ndarray:
-    x = np.asarray(x)
-    two = np.zeros((2, *x.shape), x.dtype)
-    two[0] = x
-    return two
-
-
-_members_as_kernels = over_members(_kernel)
-_members_plain = over_members(stepping.advance)
+    numbers = packed(state)
+    two = np.stack([numbers, np.zeros_like(numbers)])
+    both = _kernels((method, layout_of(state)), None, problem, two)
+    numbers, *outputs = jax.tree.map(lambda x: np.asarray(x)[0], both)
+    return layout_of(state[0]).unpack(numbers), *outputs
 
 
 def text_of_one_kernel(method: Method, problem: Problem, network: Network) -> str:
@@ -84,5 +90,7 @@ def text_of_one_kernel(method: Method, problem: Problem, network: Network) -> st
     progress = begin(method, problem, network, np.asarray(1e-6))
     numbers: list[Any] = [np.full(stepping.BUFFER, np.inf), *(np.asarray(1.0),) * 7]
     form: Any = eqx.filter_jit(_kernel)
-    lowered = form.lower(method, problem, progress, Limits(*numbers), np.asarray(1))
+    state = progress, Limits(*numbers), np.asarray(1)
+    layout = layout_of(state)
+    lowered = form.lower((method, layout), problem, packed(state))
     return lowered.compile().compiled.as_text()

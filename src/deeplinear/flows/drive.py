@@ -13,6 +13,7 @@ from .._linalg import one_thread
 from ..network import Network
 from ..running.compiling import is_small, jitted
 from ..running.landmarks import Landmarks, on_host, survey
+from ..running.packing import Packed
 from ..running.progress import Report, report_of
 from ..running.segments import SEGMENT_SECONDS, beside, evaluation_seconds, next_budget, where_it_is
 from . import compiled, stepping
@@ -144,13 +145,17 @@ def begin(
     method: stepping.Method, problem: stepping.Problem, network: Network, rtol: float
 ) -> tuple[Landmarks, stepping.Progress]:
     """The landmarks of a problem and the state before the first step, in one compiled call."""
-    surveyed, begun = _begin(method, problem, network, np.asarray(stepping.per_step(method, rtol, network)))
+    question = method, problem, network, np.asarray(stepping.per_step(method, rtol, network))
+    surveyed, begun = _begin_packed(*question).unpack() if is_small(network) else _begin(*question)
     return on_host(surveyed), begun
 
 
-@jitted
-def _begin(method: stepping.Method, problem: stepping.Problem, network: Network, rtol: Any):
+def _survey_and_begin(method: stepping.Method, problem: stepping.Problem, network: Network, rtol: Any) -> tuple:
     return survey(problem.objective, network), stepping.begin(method, problem, network, rtol)
+
+
+_begin = jitted(_survey_and_begin)
+_begin_packed = jitted(lambda *question: Packed.of(_survey_and_begin(*question)))
 
 
 _compiled: set = set()

@@ -28,14 +28,15 @@ class Recorder:
         """How many outputs to choose; None keeps every one."""
         self.progressions = progressions
         self.times: list[float] = []
-        self.weights: list[Sequence[np.ndarray]] = []
+        self.pieces: list[Sequence[np.ndarray]] = []
+        """Stacked weights (T, d_l, d_{l-1}), one array a layer; one piece an output where outputs are chosen."""
         self.most = 2 * (keep or 0)
         """Outputs that are held before they are thinned."""
 
     def add(self, t: float, weights: Iterable[Any]) -> None:
         """One more output, later than all before; thins after single outputs, however many a segment brings."""
         self.times.append(float(t))
-        self.weights.append([np.asarray(W) for W in weights])
+        self.pieces.append([np.asarray(W)[None] for W in weights])
         if self.keep is not None and len(self.times) > self.most:
             self._thin()
             self.most = 2 * max(self.keep, len(self.times))  # more modes than places: not after every output
@@ -45,7 +46,7 @@ class Recorder:
         stacked = [np.asarray(W)[:count] for W in networks.weights]
         if self.keep is None:
             self.times.extend(times[:count].tolist())
-            self.weights.extend(zip(*stacked, strict=True))
+            self.pieces.append(stacked)
             return
         for t, *weights in zip(times[:count].tolist(), *stacked, strict=True):
             self.add(t, weights)
@@ -54,14 +55,19 @@ class Recorder:
         """Times (T,) and the weights with a leading time axis."""
         if self.keep is not None and len(self.times) > self.keep:
             self._thin()
-        return np.array(self.times), [np.array(layer) for layer in zip(*self.weights, strict=True)]
+        return np.array(self.times), self.stacked()
+
+    def stacked(self) -> list[np.ndarray]:
+        """What is held of every layer, (T, d_l, d_{l-1})."""
+        return [np.concatenate(layer) for layer in zip(*self.pieces, strict=True)]
 
     def _thin(self) -> None:
-        matrices = np.array([_product(W) for W in self.weights])
+        layers = self.stacked()
+        matrices = np.array([_product(W) for W in zip(*layers, strict=True)])
         modes = np.zeros((len(matrices), 0)) if self.progressions is None else self.progressions(matrices)
         chosen = spread_evenly(np.array(self.times), matrices, modes, self.keep or len(matrices))
         self.times = [self.times[i] for i in chosen]
-        self.weights = [[np.array(W) for W in self.weights[i]] for i in chosen]  # copies: lets go of whole segments
+        self.pieces = [[layer[chosen] for layer in layers]]  # copies: lets go of whole segments
 
 
 def spread_evenly(times: np.ndarray, matrices: np.ndarray, modes: np.ndarray, keep: int) -> np.ndarray:

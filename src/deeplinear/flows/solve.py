@@ -158,7 +158,8 @@ def gradient_flow(
     outcome, ending = _single(problem, network, asked, room, progress)
     steps, evaluations, rejected, name = outcome.counts
     statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started, network.widths)
-    return Trajectory(jax.device_put(outcome.ts), outcome.networks, ending, statistics, objective, reduction)
+    ts, networks = jax.device_put((outcome.ts, outcome.networks))
+    return Trajectory(ts, networks, ending, statistics, objective, reduction)
 
 
 class Asked(NamedTuple):
@@ -242,7 +243,7 @@ def _drive(
         kind = run.follow(times, max_time, max_steps, interrupted, report, save)
     state = run.progress
     ts, weights = run.recorder.networks()
-    networks = jax.tree.unflatten(jax.tree.structure(state.network), jax.device_put(weights))
+    networks = jax.tree.unflatten(jax.tree.structure(state.network), weights)
     counts = int(state.steps), int(state.evaluations), int(state.rejected), run.method.name
     return Outcome(kind, ts, networks, state.network, float(size_of(state.slope)), counts)
 
@@ -270,7 +271,7 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, s
         raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))} or a diffrax solver")
     network = as_network(network)
     batch = batch_of(objective, network)
-    network = jax.tree.map(lambda W: W.astype(float), network)
+    network = jax.tree.map(lambda W: W if W.dtype == float else W.astype(float), network)
     if batch is not None:
         network = spread(network, batch)
     check_widths(objective, network)

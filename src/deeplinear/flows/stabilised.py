@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ..network import Network
-from .algebra import combine, layer_norms, norm, plus, relative_norm
+from .algebra import combine, layer_norms, norm, plus, relative_norm, scaled, weighted
 
 ROUNDING = 5e-20  # rounding of a ROCK4 step relative to the state is this times s^8
 ROUNDING_SHARE = 0.1  # of the tolerance that rounding may use
@@ -117,22 +117,30 @@ def _rock4(field: Callable, network: Network, slope: Network, h: Array, member: 
     first, last = jnp.asarray(data["offset"])[member], jnp.asarray(data["offset"])[member + 1]
 
     def stage(carry):
-        j, before, here = carry
-        rate = field(here)
-        # (1 + ka) g - ka g' as g + ka (g - g'): fewer roundings
-        after = jax.tree.map(lambda g, g0, k: g + ka[j] * (g - g0) + (h * mu[j]) * k, here, before, rate)
-        return j + 1, here, after
+        # in increments g - g': fewer roundings, and nothing to be copied from stage to stage
+        j, here, gain = carry
+        gain = jax.tree.map(lambda d, k: ka[j] * d + (h * mu[j]) * k, gain, field(here))
+        return j + 1, plus(here, 1.0, gain), gain
 
-    start = (first + 1, network, plus(network, h * mu[first], slope))
-    _, _, g = jax.lax.while_loop(lambda carry: carry[0] < last, stage, start)
-    a21, a31, a32, a41, a42, a43, *b = h * jnp.asarray(data["finish"])[member]
-    k1 = field(g)
-    k2 = field(plus(g, a21, k1))
-    k3 = field(plus(g, 1.0, combine((a31, a32), (k1, k2))))
-    k4 = field(plus(g, 1.0, combine((a41, a42, a43), (k1, k2, k3))))
-    after = plus(g, 1.0, combine(b, (k1, k2, k3, k4)))
-    k5 = field(after)
-    return after, k5, combine(h * jnp.asarray(data["error"])[member], (k1, k2, k3, k4, k5))
+    gain = scaled(h * mu[first], slope)
+    start = first + 1, plus(network, 1.0, gain), gain
+    _, g, _ = jax.lax.while_loop(lambda carry: carry[0] < last, stage, start)
+    a21, a31, a32, a41, a42, a43, *b = jnp.asarray(data["finish"])[member]
+    rows = [[a21, 0, 0, 0, 0], [a31, a32, 0, 0, 0], [a41, a42, a43, 0, 0], [*b, 0], [*b, 0]]
+    arguments = h * jnp.stack([jnp.stack([jnp.asarray(a, dtype=h.dtype) for a in row]) for row in rows])
+
+    def finish(carry):
+        i, point, _, rates = carry
+        rate = field(point)
+        rates = jax.tree.map(lambda all, k: jax.lax.dynamic_update_index_in_dim(all, k, i, 0), rates, rate)
+        return i + 1, plus(g, 1.0, weighted(arguments[i], rates)), rate, rates
+
+    none = jax.tree.map(lambda W: jnp.zeros((5, *W.shape), W.dtype), network)
+    # a loop, so that the field is compiled once
+    _, after, after_slope, rates = jax.lax.while_loop(
+        lambda carry: carry[0] < 5, finish, (jnp.zeros((), dtype=int), g, slope, none)
+    )
+    return after, after_slope, weighted(h * jnp.asarray(data["error"])[member], rates)
 
 
 def _cnd4(field: Callable, network: Network, slope: Network, h: Array, member: Array, data: dict[str, np.ndarray]):
@@ -143,41 +151,37 @@ def _cnd4(field: Callable, network: Network, slope: Network, h: Array, member: A
     lam, b1, b2, b3, e_a = jnp.asarray(data["repair"])[member]
     b = interval / (2 * stages.astype(interval.dtype) ** 2)
     rate_from = lambda d: jax.tree.map(jnp.subtract, field(plus(network, 1.0, d)), slope)  # k_j - k_0
-    zero = jax.tree.map(jnp.zeros_like, network)
-    here = jax.tree.map(lambda k: (2 * b / interval * h) * k, slope)
-    rate = rate_from(here)
 
     def stage(carry):
-        j, before, here, rate, total, linear, error, defect = carry
+        j, here, gain, total, linear, error, defect = carry
+        rate = rate_from(here)
         defect = jax.lax.cond(
-            j == p + 1,
-            lambda: jax.tree.map(
-                lambda far, near: h * (far - lam * near), rate_from(jax.tree.map(lambda d: lam * d, here)), rate
-            ),
+            j == p,
+            lambda: jax.tree.map(lambda far, near: h * (far - lam * near), rate_from(scaled(lam, here)), rate),
             lambda: defect,
         )
-        follow = lambda d, d0, k, k0, e: 2 * d - d0 + (4 * h / interval) * (k + b * k0) + jnp.where(j == q, b1, 0.0) * e
-        before, here = here, jax.tree.map(follow, here, before, rate, slope, defect)
-        rate = rate_from(here)
-        total, error = plus(total, beta[first + j - 1], here), plus(error, eps[first + j - 1], here)
-        return j + 1, before, here, rate, total, plus(linear, beta[first + j - 1], rate), error, defect
+        total, linear = plus(total, beta[first + j - 1], here), plus(linear, beta[first + j - 1], rate)
+        error, repair = plus(error, eps[first + j - 1], here), jnp.where(j + 1 == q, b1, 0.0)
+        follow = lambda d, k, k0, e: d + (4 * h / interval) * (k + b * k0) + repair * e
+        gain = jax.tree.map(follow, gain, rate, slope, defect)
+        return j + 1, plus(here, 1.0, gain), gain, total, linear, error, defect
 
-    scaled = lambda c, x: jax.tree.map(lambda part: c * part, x)
-    start = (
-        jnp.asarray(2),
-        zero,
-        here,
-        rate,
-        scaled(beta[first], here),
-        scaled(beta[first], rate),
-        scaled(eps[first], here),
-        zero,
+    here, zero = scaled(2 * b / interval * h, slope), jax.tree.map(jnp.zeros_like, network)
+    start = jnp.ones((), dtype=int), here, here, zero, zero, zero, zero
+    *_, total, linear, error, defect = jax.lax.while_loop(lambda carry: carry[0] <= stages, stage, start)
+    choose = lambda condition, new, old: jax.tree.map(lambda x, y: jnp.where(condition, x, y), new, old)
+    repaired = plus(network, 1.0, combine((1.0, b2), (total, defect)))
+
+    def finish(carry):
+        i, point, middle, _ = carry
+        rate = field(point)
+        bend = jax.tree.map(lambda m, k, l: h * (m - k - l), rate, slope, linear)
+        first = i == 0
+        return i + 1, choose(first, plus(repaired, b3, bend), point), choose(first, rate, middle), rate
+
+    _, after, middle, after_slope = jax.lax.while_loop(
+        lambda carry: carry[0] < 2, finish, (jnp.zeros((), dtype=int), plus(network, 1.0, total), slope, slope)
     )
-    _, _, _, _, total, linear, error, defect = jax.lax.while_loop(lambda carry: carry[0] <= stages, stage, start)
-    middle = field(plus(network, 1.0, total))
-    bend = jax.tree.map(lambda m, k, l: h * (m - k - l), middle, slope, linear)
-    after = plus(network, 1.0, combine((1.0, b2, b3), (total, defect, bend)))
-    after_slope = field(after)
     kink = jax.tree.map(lambda new, old: (h / interval) * (new - old), after_slope, middle)
     return after, after_slope, combine((1.0, e_a, 1.0), (error, defect, kink))
 

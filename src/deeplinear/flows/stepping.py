@@ -154,7 +154,7 @@ def advance(
     buffer = limits.targets.shape[0]
     times = jnp.zeros((buffer,), dtype=progress.t.dtype)
     networks = jax.tree.map(lambda W: jnp.zeros((buffer, *W.shape), dtype=W.dtype), progress.network)
-    first = progress.steps + progress.rejected
+    first, chosen = progress.steps + progress.rejected, _are_chosen(limits)
 
     def unfinished(carry):
         progress, count, _, _ = carry
@@ -163,19 +163,14 @@ def advance(
     def body(carry):
         progress, count, times, networks = carry
         apart = _spacing(progress, limits)
-        progress, accepted, on_target = _try_step(method, problem, progress, limits, apart, count)
-        W = progress.network.end_to_end
-        far_t = progress.t - progress.recorded_t >= apart[0] / 2
-        far_W = jnp.linalg.norm(W - progress.recorded) >= apart[1] / 2
-        record = accepted & (on_target | (progress.status != RUNNING) | far_t | far_W)
+        before, (progress, accepted, on_target) = progress, _try_step(method, problem, progress, limits, apart, count)
+        look = lambda: _look(problem, before, progress, limits, apart, accepted)
+        progress, far = jax.lax.cond(chosen, look, lambda: (progress, jnp.asarray(False)))
+        record = accepted & (on_target | (progress.status != RUNNING) | far)
         if problem.project:
             progress = _on_imbalances(problem, progress, record)
         times = times.at[count].set(progress.t)
         networks = jax.tree.map(lambda all, W: all.at[count].set(W), networks, progress.network)
-        progress = progress._replace(
-            recorded=jnp.where(record, W, progress.recorded),
-            recorded_t=jnp.where(record, progress.t, progress.recorded_t),
-        )
         return progress, count + record.astype(int), times, networks
 
     return jax.lax.while_loop(unfinished, body, (progress, count, times, networks))
@@ -192,8 +187,7 @@ def _try_step(
     method: Method, problem: Problem, progress: Progress, limits: Limits, apart: tuple[Array, Array], count: Array
 ):
     """One step: the new state, whether it was accepted, and whether it landed on the next target."""
-    chosen = jnp.isfinite(limits.time_unit)  # outputs are chosen here, not given
-    target = limits.targets[jnp.where(chosen, 0, count)]
+    target = limits.targets[jnp.where(_are_chosen(limits), 0, count)]
     h, on_target = _length(method, progress, apart, target)
     network, slope, error, spent = method.step(
         problem, progress.network, progress.slope, h, progress.memory, limits.rtol, limits.atol
@@ -205,7 +199,6 @@ def _try_step(
     h_next = jnp.where(accepted, jnp.maximum(h * factor, jnp.where(h < progress.h, progress.h, 0.0)), h * factor)
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
     t = jnp.where(accepted, jnp.where(on_target, target, progress.t + h), progress.t)
-    speed = jnp.linalg.norm(network.end_to_end - progress.network.end_to_end) / h
     network, slope = keep(network, progress.network), keep(slope, progress.slope)
     memory, learned = method.refresh(problem, network, slope, progress.memory, accepted, h, spent)
     progress = progress._replace(
@@ -215,11 +208,10 @@ def _try_step(
         h=h_next,
         memory=memory,
         grows=accepted,
-        speed=jnp.where(accepted, speed, progress.speed),
         steps=progress.steps + accepted.astype(int),
         rejected=progress.rejected + (~accepted).astype(int),
         evaluations=progress.evaluations + spent + learned,
-        status=_status(problem, network, slope, t, h_next, limits, chosen),
+        status=_status(t, h_next, limits),
     )
     return progress, accepted, on_target
 
@@ -244,14 +236,36 @@ def _length(method: Method, progress: Progress, apart: tuple[Array, Array], targ
     return jnp.where(on_target, left, jnp.where(2 * h > left, left / 2, h)), on_target
 
 
-def _status(
-    problem: Problem, network: Network, slope: Network, t: Array, h: Array, limits: Limits, chosen: Array
-) -> Array:
-    """Whether to go on after a step, or why not."""
+def _status(t: Array, h: Array, limits: Limits) -> Array:
+    """Whether time and step size allow to go on."""
     last_target = jnp.max(jnp.where(jnp.isfinite(limits.targets), limits.targets, -jnp.inf))
     # in this form NaN stalls too: the start or its slope was beyond float64
     status = jnp.where(h >= jnp.maximum(1e-14 * t, SHORTEST), RUNNING, STALLED)
-    still = norm(slope) <= limits.noise * sensitivity(network)
-    status = jnp.where(still & chosen, STATIONARY, status)
-    status = jnp.where(problem.excess(network.end_to_end) <= limits.goal, GOAL, status)
     return jnp.where(jnp.isfinite(last_target) & (t >= last_target), REACHED, status)
+
+
+def _are_chosen(limits: Limits) -> Array:
+    """Whether outputs are chosen here, not given."""
+    return jnp.isfinite(limits.time_unit)
+
+
+def _look(
+    problem: Problem, before: Progress, progress: Progress, limits: Limits, apart: tuple[Array, Array], accepted: Array
+) -> tuple[Progress, Array]:
+    """The state after a step of a run that chooses its outputs and its end, and whether an output is due."""
+    W = progress.network.end_to_end
+    speed = jnp.linalg.norm(W - before.network.end_to_end) / (progress.t - before.t)
+    still = norm(progress.slope) <= limits.noise * sensitivity(progress.network)
+    status = jnp.where(still & (progress.status != REACHED), STATIONARY, progress.status)
+    at_goal = (problem.excess(W) <= limits.goal) & (progress.status != REACHED)
+    status = jnp.where(at_goal, GOAL, status)
+    far = (progress.t - progress.recorded_t >= apart[0] / 2) | (
+        jnp.linalg.norm(W - progress.recorded) >= apart[1] / 2
+    )
+    record = accepted & (far | (status != RUNNING))
+    return progress._replace(
+        status=status,
+        speed=jnp.where(accepted, speed, progress.speed),
+        recorded=jnp.where(record, W, progress.recorded),
+        recorded_t=jnp.where(record, progress.t, progress.recorded_t),
+    ), far

@@ -11,6 +11,7 @@ from jaxtyping import Array
 from ..network import Network
 from ..objectives import SquaredError, gradient_of, knows_minimum
 from .compiling import jitted
+from .packing import Packed
 
 FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to the zero map's
 
@@ -125,5 +126,9 @@ def stand_of(objective: Any, network: Network) -> Standing:
     return Standing(W, objective(W), excess)
 
 
-standing = jitted(stand_of, 1)
-"""`stand_of`, compiled once per shape."""
+def standing(objective: Any, network: Network) -> Standing:
+    """`stand_of` on the host, compiled once per shape."""
+    return _standing(objective, network).unpack()
+
+
+_standing = jitted(lambda objective, network: Packed.of(stand_of(objective, network)), 1)
