@@ -13,12 +13,13 @@ from .rosenbrock import Rosenbrock
 from .stabilised import Stabilised
 
 EXPLICIT, IMPLICIT = Stabilised(), Rosenbrock()
-LONG = 0.1  # share of the limit of stability from which an explicit step counts as long (50 stages)
+LONG = 0.5  # share of the limit of stability from which an explicit step counts as long (115 stages)
 PATIENCE = 3  # long explicit steps in a row before the implicit method is tried
 TRIAL = 4  # implicit steps before it is judged
 LIMIT_COST = 165.0  # evaluations of an explicit step at the limit of stability
 PRODUCT_COST = 2.5  # evaluations that a Hessian product by forward differentiation costs
-IMPATIENT = 8  # by how much patience grows each time that it was not worth it
+IMPATIENT = 3  # by how much patience grows each time that it was not worth it
+MEMORY = 0.7  # weight of the steps before, when it is judged: a single rejected step is no reason to leave
 
 
 class Memory(NamedTuple):
@@ -30,6 +31,10 @@ class Memory(NamedTuple):
     """Long explicit steps in a row, or steps since the implicit method took over."""
     patience: Array
     """Long explicit steps before the implicit method is tried."""
+    spent: Array
+    """What the last implicit steps cost, in evaluations ..."""
+    saved: Array
+    """... and what explicit ones would have cost."""
 
 
 class Automatic(NamedTuple):
@@ -46,7 +51,8 @@ class Automatic(NamedTuple):
         """Starts explicitly."""
         spectrum, evaluations = EXPLICIT.begin(field, network, slope)
         zero = jnp.zeros((), dtype=int)
-        return Memory(spectrum, jnp.asarray(False), zero, zero + PATIENCE), evaluations
+        none = jnp.zeros_like(spectrum.radius)
+        return Memory(spectrum, jnp.asarray(False), zero, zero + PATIENCE, none, none), evaluations
 
     def longest(self, memory: Memory) -> Array:
         """The explicit method's limit of stability, while it has the word."""
@@ -70,14 +76,19 @@ class Automatic(NamedTuple):
         limit = EXPLICIT.longest(spectrum)
         long = accepted & (h > LONG * limit)
         streak = jnp.where(memory.implicit | long, memory.streak + 1, 0)
-        pays = accepted & (h * LIMIT_COST > limit * PRODUCT_COST * spent.astype(h.dtype))
+        cost = MEMORY * memory.spent + PRODUCT_COST * spent
+        saved = MEMORY * memory.saved + jnp.where(accepted, LIMIT_COST * h / limit, 0.0)
         tried = memory.implicit & (streak >= TRIAL)
-        back = tried & ~pays
-        forth = ~memory.implicit & (streak >= memory.patience)
-        patience = jnp.where(back, memory.patience * IMPATIENT, memory.patience)
+        back, forth = tried & (cost > saved), ~memory.implicit & (streak >= memory.patience)
+        # a method that served and has to go, because a transition came, was no mistake
+        failed = back & (streak == TRIAL)
+        patience = jnp.where(failed, memory.patience * IMPATIENT, memory.patience)
+        new = lambda total: jnp.where(memory.implicit & ~back, total, 0.0)
         return Memory(
             spectrum,
             jnp.where(back, False, jnp.where(forth, True, memory.implicit)),
             jnp.where(back | forth, 0, streak),
-            jnp.where(tried & pays, PATIENCE, patience),
+            jnp.where(tried & ~back, PATIENCE, patience),
+            new(cost),
+            new(saved),
         ), evaluations
