@@ -24,16 +24,15 @@ def advance(method: Method, problem: Problem, progress: Progress, limits: Limits
 def advance_members(method: Method, each: Problem, shared: Problem, *state: Any):
     """`advance` of every member of an ensemble: `state` with a leading axis, see `over_members`."""
     members = method, each, shared, *state
-    return as_suits(
-        shared.objective, state[0].network, lambda: _as_kernels(*members), lambda: _members_plain(*members)
-    )
+    return as_suits(shared.objective, state[0].network, lambda: _as_kernels(*members), lambda: _members_plain(*members))
 
 
 def over_members(f: Callable) -> Callable:
     """f(method, problem, *state) -> F(method, each, shared, *state), for states with a leading axis of members.
 
-    `each` is the part of the problem that has that axis too (None: nothing has), `shared` the rest. On the CPU the members follow one
-    another, for in lockstep all would wait for the slowest at every loop; elsewhere they go side by side.
+    `each` is the part of the problem that has that axis too (None: nothing has), `shared` the rest. On the CPU the
+    members follow one another, for in lockstep all would wait for the slowest at every loop; elsewhere they go side by
+    side.
     """
 
     return jitted(partial(_members, f), 3)

@@ -22,6 +22,7 @@ from .algebra import norm
 from .projection import imbalances, projected
 
 SHRINK, GROW = 0.1, 5.0  # bounds of the change of a step size
+NEGLIGIBLE = 1e-4  # error in units of the tolerance below which it tells no trend
 SHORTEST = 1e-300  # step below which a run has stalled, whatever the time
 BUFFER, BUFFER_BYTES = 128, 2**24  # outputs held on the device before the host fetches them, and what they may take
 TIME_SPACING = 1 / 100  # distance of chosen outputs, as a share of the time so far; then thinned to `keep`
@@ -74,6 +75,8 @@ class Progress(NamedTuple):
     rejected: Array
     evaluations: Array
     status: Array
+    last: tuple[Array, Array]
+    """Length and error of the last accepted step."""
     conserved: tuple[Array, ...] = ()
     """Imbalances of the start, where outputs are projected back onto them."""
 
@@ -143,7 +146,8 @@ def begin(method: Method, problem: Problem, network: Network, rtol: Any) -> Prog
     W = network.end_to_end
     counts = zero, zero, evaluations + 2, zero
     conserved = imbalances(network) if problem.project else ()
-    return Progress(start, network, slope, h, memory, jnp.asarray(True), W, start, 0 * h, *counts, conserved)
+    state = start, network, slope, h, memory, jnp.asarray(True), W, start, 0 * h, *counts
+    return Progress(*state, (h, jnp.ones_like(h)), conserved)
 
 
 def advance(
@@ -193,10 +197,7 @@ def _try_step(
         problem, progress.network, progress.slope, h, progress.memory, limits.rtol, limits.atol
     )
     accepted = error <= 1  # false for NaN: overflow in a trial step is a step too long
-    factor = method.safety * jnp.clip(jnp.nan_to_num(error, nan=jnp.inf), 1e-12, 1e12) ** (-1 / method.order)
-    factor = jnp.clip(factor, SHRINK, jnp.where(accepted & progress.grows, GROW, 1.0))
-    # a step that was cut to land on an output says little about the next
-    h_next = jnp.where(accepted, jnp.maximum(h * factor, jnp.where(h < progress.h, progress.h, 0.0)), h * factor)
+    h_next, last = _next_length(method, progress, h, error, accepted)
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
     t = jnp.where(accepted, jnp.where(on_target, target, progress.t + h), progress.t)
     network, slope = keep(network, progress.network), keep(slope, progress.slope)
@@ -208,12 +209,35 @@ def _try_step(
         h=h_next,
         memory=memory,
         grows=accepted,
+        last=last,
         steps=progress.steps + accepted.astype(int),
         rejected=progress.rejected + (~accepted).astype(int),
         evaluations=progress.evaluations + spent + learned,
         status=_status(t, h_next, limits),
     )
     return progress, accepted, on_target
+
+
+def _next_length(
+    method: Method, progress: Progress, h: Array, error: Array, accepted: Array
+) -> tuple[Array, tuple[Array, Array]]:
+    """The step to try after one of length h, and what the next choice has to know of this one.
+
+    Error is taken to behave like h^order; where it has grown from step to step, it is expected to go on growing.
+
+    Source: Gustafsson (1994), ACM Trans. Math. Softw. 20, 496-517; Hairer and Wanner (1996), section IV.8, eq. (8.25).
+    """
+    error = jnp.clip(jnp.nan_to_num(error, nan=jnp.inf), 1e-12, 1e12)
+    factor = method.safety * error ** (-1 / method.order)
+    last_h, last_error = progress.last
+    trend = (h / last_h) * (last_error / error) ** (1 / method.order)
+    factor = jnp.where(accepted & progress.grows, factor * jnp.minimum(trend, 1.0), factor)
+    # a step that was cut to land on an output and shows no error says little about the next
+    blind = accepted & (h < progress.h) & (factor >= GROW)
+    factor = jnp.clip(factor, SHRINK, jnp.where(accepted & progress.grows, GROW, 1.0))
+    keep = lambda new, old: jnp.where(accepted, new, old)
+    last = keep(h, last_h), keep(jnp.maximum(error, NEGLIGIBLE), last_error)
+    return jnp.where(blind, jnp.maximum(h * factor, progress.h), h * factor), last
 
 
 def _on_imbalances(problem: Problem, progress: Progress, record: Array) -> Progress:
@@ -259,9 +283,7 @@ def _look(
     status = jnp.where(still & (progress.status != REACHED), STATIONARY, progress.status)
     at_goal = (problem.excess(W) <= limits.goal) & (progress.status != REACHED)
     status = jnp.where(at_goal, GOAL, status)
-    far = (progress.t - progress.recorded_t >= apart[0] / 2) | (
-        jnp.linalg.norm(W - progress.recorded) >= apart[1] / 2
-    )
+    far = (progress.t - progress.recorded_t >= apart[0] / 2) | (jnp.linalg.norm(W - progress.recorded) >= apart[1] / 2)
     record = accepted & (far | (status != RUNNING))
     return progress._replace(
         status=status,
