@@ -18,6 +18,7 @@ from jaxtyping import Array
 
 from ..network import Network
 from .algebra import combine, layer_norms, norm, plus, relative_norm
+from .dense import Solver, dense_solver, pays
 from .preconditioner import gauss_newton_inverse
 
 GAMMA = 0.25
@@ -66,27 +67,28 @@ class Rosenbrock(NamedTuple):
     ) -> tuple[Network, Network, Array, Array]:
         """The network after h, its slope, the error in units of the tolerance, evaluations and products."""
         sizes = [atol + rtol * size for size in layer_norms(network)]
-        _, jacobian = jax.linearize(field, network)
-        product = lambda V: jax.tree.map(lambda a, b: a - (GAMMA * h) * b, V, jacobian(V))
-        precondition = gauss_newton_inverse(field, network, GAMMA * h)
+        if pays(field, network):
+            solve, prepared, definite = dense_solver(field, network, GAMMA * h)
+        else:
+            solve, prepared, definite = _conjugate_gradients(field, network, GAMMA * h, sizes)
 
         def stage(carry):
             i, stages, _, _, spent = carry
             point = plus(network, 1.0, combine(jnp.asarray(ARGUMENTS)[i], stages))
             rate, earlier = field(point), combine(jnp.asarray(SIDES)[i], stages)
             side = jax.tree.map(lambda k, e: GAMMA * (h * k + e), rate, earlier)
-            u, more = _conjugate_gradients(product, precondition, side, sizes)
+            u, more = solve(side)
             keep = lambda j, old: jax.tree.map(lambda new, old: jnp.where(i == j, new, old), u, old)
             return i + 1, tuple(keep(j, old) for j, old in enumerate(stages)), point, u, spent + more
 
         # a loop over stages, so that the solver and the field are compiled once
         zero = jax.tree.map(jnp.zeros_like, network)
-        start = (jnp.zeros((), dtype=int), (zero,) * STAGES, zero, zero, jnp.zeros((), dtype=int))
+        start = (jnp.zeros((), dtype=int), (zero,) * STAGES, zero, zero, prepared)
         _, _, point, u, spent = jax.lax.while_loop(lambda carry: carry[0] < STAGES, stage, start)
         after = plus(point, 1.0, u)
         after_slope = field(after)
         error = relative_norm(u, sizes)
-        finite = jnp.isfinite(norm(after_slope)) & (spent < MOST)
+        finite = jnp.isfinite(norm(after_slope)) & (spent < MOST) & definite
         return after, after_slope, jnp.where(finite, error, jnp.inf), spent + STAGES + 1
 
     def refresh(
@@ -96,10 +98,11 @@ class Rosenbrock(NamedTuple):
         return memory, jnp.zeros((), dtype=int)
 
 
-def _conjugate_gradients(
-    product: Callable, precondition: Callable, side: Network, sizes: list[Array]
-) -> tuple[Network, Array]:
-    """Solution of product(u) = side to a residual of `SOLVED` tolerances, and the number of products."""
+def _conjugate_gradients(field: Callable, network: Network, tau: Array, sizes: list[Array]) -> Solver:
+    """Solutions of (I - tau J) u = side to a residual of `SOLVED` tolerances."""
+    _, jacobian = jax.linearize(field, network)
+    product = lambda V: jax.tree.map(lambda a, b: a - tau * b, V, jacobian(V))
+    precondition = gauss_newton_inverse(field, network, tau)
     inner = lambda a, b: sum(jnp.sum(x * y) for x, y in zip(a.weights, b.weights, strict=True))
 
     def unsolved(carry):
@@ -117,7 +120,10 @@ def _conjugate_gradients(
         direction = plus(nearer, new / square, direction)
         return jnp.where(along > 0, i + 1, MOST), u, residual, direction, new
 
-    nearer = precondition(side)
-    start = (jnp.zeros((), dtype=int), jax.tree.map(jnp.zeros_like, side), side, nearer, inner(side, nearer))
-    spent, u, *_ = jax.lax.while_loop(unsolved, iterate, start)
-    return u, spent
+    def solve(side: Network) -> tuple[Network, Array]:
+        nearer = precondition(side)
+        start = (jnp.zeros((), dtype=int), jax.tree.map(jnp.zeros_like, side), side, nearer, inner(side, nearer))
+        spent, u, *_ = jax.lax.while_loop(unsolved, iterate, start)
+        return u, spent
+
+    return Solver(solve, jnp.zeros((), dtype=int), jnp.asarray(True))
