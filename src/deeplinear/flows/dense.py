@@ -4,12 +4,12 @@ J, minus the Hessian, is the field's derivative in every direction at once. M is
 long as $\tau$ times the fastest growth is below 1, so that it is eliminated without pivoting; a pivot that is not
 positive says that the step is too long. Six solutions then cost six products with an inverse, or six substitutions.
 
-`pays` tells by shape alone where that is the faster way. Conjugate gradients need only 10 to 20 products for the six
-solutions of a step, while M takes N of them (made together, they cost about 20 to 60). Hence it pays
+`pays` tells by shape alone where that is the faster way. M takes N products; conjugate gradients take about 12 for the
+six solutions of a step, 100 at worst. Measured (docs/performance.md), M pays
 
-- in one kernel (`running.compiling`) up to 8 weights: a product costs as little as its share of a step there;
-- elsewhere where the preconditioner's eigenvectors, of matrices as wide as inputs and outputs, cost more than N
-  products: for wide ends and a thin middle. Under a mask they help little, and M pays for twice as many weights.
+- in one kernel (`running.compiling`), where a product costs as little as its arithmetic, up to 4 weights only;
+- elsewhere for wide ends and a thin middle: the preconditioner's eigenvectors, of matrices as wide as the inputs and
+  the outputs, cost more than N products made together. Under a mask the preconditioner helps less, and M pays longer.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ from jaxtyping import Array
 from .._linalg import are_fused
 from ..network import Network
 
-FEWEST = 8  # weights up to which it pays in one kernel
-PER_END, MASKED = 4, 2  # weights per input and output up to which it pays elsewhere, and times what under a mask
-MOST_WEIGHTS = 250  # beyond which it does not, whatever the ends
+IN_ONE_KERNEL = 4  # weights up to which it pays there
+ELSEWHERE, PER_END = 110, 4  # and elsewhere: weights in all, and per input and output
+MASKED = 2  # times what under a mask
 
 
 class Solver(NamedTuple):
@@ -42,9 +42,8 @@ class Solver(NamedTuple):
 def pays(field: Callable, network: Network) -> bool:
     """Whether M in full is faster than products with it: a matter of shapes and form, not of numbers."""
     N, ends = _count(network), network.widths[0] + network.widths[-1]
-    if are_fused():
-        return N <= FEWEST
-    return min(MOST_WEIGHTS, PER_END * ends * (1 if _mask(field) is None else MASKED)) >= N
+    most = IN_ONE_KERNEL if are_fused() else min(ELSEWHERE, PER_END * ends) * (1 if _mask(field) is None else MASKED)
+    return most >= N
 
 
 def dense_solver(field: Callable, network: Network, tau: Array) -> Solver:
