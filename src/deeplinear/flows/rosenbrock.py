@@ -3,7 +3,8 @@
 Every stage solves (I - gamma h J) u = right-hand side with J minus the Hessian at the start of the step. The matrix is
 symmetric and, wherever the flow contracts, at least the identity, so that conjugate gradients apply without a
 factorisation, and the residual bounds the error. The stiff part of J is inverted beforehand (`preconditioner`), so
-that a few products suffice where a stabilised explicit method would need thousands of stages.
+that a few products suffice where a stabilised explicit method would need thousands of stages. Where there are few
+weights the matrix is factorised instead (`dense`).
 
 The method is RODAS of Hairer and Wanner (1996), Solving Ordinary Differential Equations II, section IV.7, table of code
 RODAS: six stages, order 4 with an embedded order 3, L-stable, stiffly accurate.
@@ -45,7 +46,7 @@ MOST = 3000  # products of one step; a step whose solves need more is too long
 
 
 class Rosenbrock(NamedTuple):
-    """RODAS with conjugate gradients on Hessian products."""
+    """RODAS with conjugate gradients on Hessian products, or, with few weights, the whole matrix."""
 
     name: str = "rodas4"
     order: int = 4
