@@ -12,7 +12,8 @@ from . import stabilised
 from .rosenbrock import Rosenbrock
 from .stabilised import Stabilised
 
-EXPLICIT, IMPLICIT = Stabilised(), Rosenbrock()
+# at rest conjugate gradients need no product, and whoever forms the whole matrix would soon be sent away
+EXPLICIT, IMPLICIT = Stabilised(), Rosenbrock(whole=False)
 LONG = 0.5  # share of the limit of stability from which an explicit step counts as long (115 stages)
 PATIENCE = 3  # long explicit steps in a row before the implicit method is tried
 TRIAL = 4  # implicit steps before it is judged

@@ -54,6 +54,8 @@ class Rosenbrock(NamedTuple):
     safety: float = 0.8
     calibration: float = 0.25
     """Tolerance per step that gives a trajectory error of about rtol, relative to rtol."""
+    whole: bool = True
+    """Whether the matrix is formed where that pays over a whole run."""
 
     def begin(self, field: Callable, network: Network, slope: Network) -> tuple[Any, Array]:
         """What the method remembers between steps (nothing), and evaluations."""
@@ -68,7 +70,7 @@ class Rosenbrock(NamedTuple):
     ) -> tuple[Network, Network, Array, Array]:
         """The network after h, its slope, the error in units of the tolerance, evaluations and products."""
         sizes = [atol + rtol * size for size in layer_norms(network)]
-        if pays(field, network):
+        if self.whole and pays(field, network):
             solve, prepared, definite = dense_solver(field, network, GAMMA * h)
         else:
             solve, prepared, definite = _conjugate_gradients(field, network, GAMMA * h, sizes)
