@@ -14,7 +14,7 @@ from scipy.integrate import solve_ivp
 import deeplinear as dl
 from deeplinear._linalg import chain, fused_products, product
 from deeplinear.flows import compiled, stabilised
-from deeplinear.flows.automatic import PATIENCE, Automatic
+from deeplinear.flows.automatic import PATIENCE, TRIAL, Automatic
 from deeplinear.flows.dopri8 import Dopri8
 from deeplinear.flows.rosenbrock import Rosenbrock
 from deeplinear.flows.stabilised import Stabilised, table
@@ -109,8 +109,8 @@ def test_the_automatic_method_decides_by_cost():
     field, slope = PROBLEM, PROBLEM(START)
     memory, _ = method.begin(field, START, slope)
     limit = method.longest(memory)
-    refresh = lambda memory, h, spent: method.refresh(
-        field, START, slope, memory, jnp.asarray(True), jnp.asarray(h), jnp.asarray(spent)
+    refresh = lambda memory, h, spent, accepted=True: method.refresh(
+        field, START, slope, memory, jnp.asarray(accepted), jnp.asarray(h), jnp.asarray(spent)
     )[0]
     for _ in range(PATIENCE):
         assert not bool(memory.implicit)
@@ -119,7 +119,17 @@ def test_the_automatic_method_decides_by_cost():
     for _ in range(6):
         memory = refresh(memory, 100 * limit, 200)
         assert bool(memory.implicit)  # a hundred times the step for three times the cost
-    memory = refresh(memory, limit, 200)
+    memory = refresh(memory, 100 * limit, 200, accepted=False)
+    assert bool(memory.implicit)  # one rejected step is no reason to leave
+    steps = 0
+    while bool(memory.implicit):
+        memory, steps = refresh(memory, limit, 200), steps + 1
+    assert steps <= 5 and int(memory.patience) == PATIENCE  # it served: no reason to wait longer the next time
+    for _ in range(PATIENCE):
+        memory = refresh(memory, limit, 163)
+    for _ in range(TRIAL):
+        assert bool(memory.implicit)
+        memory = refresh(memory, limit, 200)
     assert not bool(memory.implicit) and int(memory.patience) > PATIENCE
     assert float(h) == 1.0
 

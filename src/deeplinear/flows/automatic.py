@@ -21,6 +21,7 @@ LIMIT_COST = 165.0  # evaluations of an explicit step at the limit of stability
 PRODUCT_COST = 2.5  # evaluations that a Hessian product by forward differentiation costs
 IMPATIENT = 3  # by how much patience grows each time that it was not worth it
 MEMORY = 0.7  # weight of the steps before, when it is judged: a single rejected step is no reason to leave
+MOST_SAVED = 3.0  # that counts of a step, in its own cost
 
 
 class Memory(NamedTuple):
@@ -77,8 +78,10 @@ class Automatic(NamedTuple):
         limit = EXPLICIT.longest(spectrum)
         long = accepted & (h > LONG * limit)
         streak = jnp.where(memory.implicit | long, memory.streak + 1, 0)
-        cost = MEMORY * memory.spent + PRODUCT_COST * spent
-        saved = MEMORY * memory.saved + jnp.where(accepted, LIMIT_COST * h / limit, 0.0)
+        cost = PRODUCT_COST * spent.astype(h.dtype)
+        # no step saves more than a few times what it costs: what was saved long ago does not count for ever
+        saved = jnp.minimum(jnp.where(accepted, LIMIT_COST * h / limit, 0.0), MOST_SAVED * cost)
+        cost, saved = MEMORY * memory.spent + cost, MEMORY * memory.saved + saved
         tried = memory.implicit & (streak >= TRIAL)
         back, forth = tried & (cost > saved), ~memory.implicit & (streak >= memory.patience)
         # a method that served and has to go, because a transition came, was no mistake
