@@ -1,5 +1,6 @@
 """Exact gradient flow of lambda-balanced two-layer networks, of any widths, rank, lambda and time."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,11 +12,13 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._linalg import thin_svd
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from . import hidden, riccati, scalar
 from .assumptions import TOLERANCE, Check, require
+from .elimination import SIDE_BY_SIDE
 
 THEOREM = "two-layer Riccati"
 EPS = float(np.finfo(float).eps)
@@ -182,7 +185,7 @@ def two_layer(
     lam = jnp.where(jnp.abs(total) <= 4 * EPS * size, 0.0, total / d_1)
     decay = jnp.asarray(weight_decay, dtype=float) / objective.factor
     variance = _variance(objective)
-    flow = riccati.prepared(Q0, variance * objective.optimum, lam, variance, decay)
+    flow = riccati.prepared(Q0, thin_svd(variance * objective.optimum), lam, variance, decay)
     decays = isinstance(weight_decay, Tracer) or bool(np.any(np.asarray(weight_decay) != 0))
     return TwoLayer(objective, Network([W1, W2]), lam, checks, flow, d_x == d_y == 1 and not decays)
 
@@ -275,18 +278,26 @@ def _checked_times(ts: Any) -> Array:
     return ts
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnums=2)
 def _factors(flow: riccati.Flow, objective: SquaredError, scalar_case: bool, ts: Array) -> Array:
-    """Y at every time; large problems one time after another, so that memory is bounded and branches are taken."""
+    """Y at every time; large problems block after block, so that memory is bounded and branches are taken."""
     times = ts.reshape(-1) * objective.factor
     if scalar_case:
         Y = scalar.batched(flow.Q0, objective.optimum[0, 0], times * flow.variance)
     else:
         # times side by side make the compiler work for minutes where the rank is large, and save little there
-        together = riccati.AT_ONCE // flow.B.size if flow.B.shape[1] <= riccati.SIDE_BY_SIDE else 1
-        at = lambda t: riccati.factor_at(flow, t)
-        Y = lax.map(at, times, batch_size=min(together, max(times.size, 1)) if together > 1 else None)
+        together = riccati.AT_ONCE // flow.B.size if flow.B.shape[1] <= SIDE_BY_SIDE else 1
+        Y = _in_blocks(lambda block: riccati.factors_at(flow, block), times, max(together, 1))
     return Y.reshape(*ts.shape, *Y.shape[1:])
+
+
+def _in_blocks(f: Callable[[Array], Array], times: Array, length: int) -> Array:
+    """f (n, r, time) of many times as (time, n, r)."""
+    if times.size <= length:
+        return jnp.moveaxis(f(times), -1, 0)
+    padded = jnp.pad(times, (0, -times.size % length)).reshape(-1, length)
+    Y = lax.map(lambda block: jnp.moveaxis(f(block), -1, 0), padded)
+    return Y.reshape(-1, *Y.shape[2:])[: times.size]
 
 
 @eqx.filter_jit
@@ -312,15 +323,14 @@ def _hidden(
     if scalar_case:
         return scalar.batched(start, objective.optimum[0, 0], times * flow.variance)
     if start.shape[1] == 1:
-        Q = jax.vmap(lambda t: riccati.factor_at(flow, t))(times)
+        Q = _in_blocks(lambda block: riccati.factors_at(flow, block), times, riccati.AT_ONCE)
     else:
         frame = None
         if start.shape[1] > start.shape[0]:  # the neurons that the start uses
             frame, R = jnp.linalg.qr(start.T)
-            sigma_yx = flow.variance * objective.optimum
-            flow = riccati.prepared(R.T, sigma_yx, lam, flow.variance, flow.decay)
+            flow = riccati.prepared(R.T, (flow.U, flow.s, flow.V), lam, flow.variance, flow.decay)
         order = jnp.argsort(times)
         rows = hidden.rows_at(flow, times[order])[jnp.argsort(order)]
         neurons = flow.hidden if frame is None else frame @ flow.hidden
-        Q = jax.vmap(lambda C: flow.out_of_modes(flow.out_of_eigenvectors(C)) @ neurons.T)(rows)
+        Q = jax.vmap(lambda C: flow.out_of_modes(*flow.out_of_eigenvectors(C)) @ neurons.T)(rows)
     return jnp.where(times[:, None, None] > 0, Q, start[None])
