@@ -5,6 +5,7 @@ that every column has one row, its pivot, beside which the others are small; `sc
 pivots; `divided` takes the factor R of what is left out of another matrix. The last axis of all arrays is time.
 """
 
+from functools import partial, reduce
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array
+
+from .._linalg import computed_once
 
 SIDE_BY_SIDE = 8  # largest rank at which several times are evaluated together
 SEQUENTIAL = 32  # up to this rank the pivots are found one by one; above, a guess of all of them is tried first
@@ -60,6 +63,7 @@ def unrotated(B: Array, times: int) -> tuple[Array, Array, Array]:
     return jnp.broadcast_to(B[:, :, None], (N, rank, times)), jnp.zeros(none, int), jnp.zeros(none, B.dtype)
 
 
+@computed_once
 def scaled(T: Array, pivots: Array, sizes: Array, weights: Weights) -> tuple[Array, Array]:
     """K with every column divided by its pivot's entry where that is beyond 1, and 1 divided by the same (r, time).
 
@@ -84,14 +88,15 @@ def divided(H: Sequence[Array], G: Array, ones: Array) -> list[Array]:
     """
     rank = G.shape[1]
     if rank <= SIDE_BY_SIDE:
-        return _divided_by_columns(H, G, ones)
+        return [_merged(images) for images in _divided_by_columns(H, G, ones)]
     R = jnp.linalg.qr(jnp.concatenate([G[..., 0], jnp.diag(ones[:, 0])]), mode="r")
     R = R * jnp.where(jnp.diagonal(R) < 0, -1.0, 1.0)[:, None]
     return [jax.scipy.linalg.solve_triangular(R, part[..., 0].T, trans=1).T[..., None] for part in H]
 
 
-def _divided_by_columns(H: Sequence[Array], G: Array, ones: Array) -> list[Array]:
-    """`divided` for few columns: arithmetic that fuses over many times.
+@computed_once
+def _divided_by_columns(H: Sequence[Array], G: Array, ones: Array) -> list[tuple[Array, ...]]:
+    """The columns of `divided` where they are few: arithmetic that fuses over many times.
 
     Modified Gram-Schmidt, whose R is as good as that of reflections (Bjorck 1967, BIT 7, section 5).
     """
@@ -104,7 +109,14 @@ def _divided_by_columns(H: Sequence[Array], G: Array, ones: Array) -> list[Array
         for j in ranks[k + 1 :]:
             share = sum(jnp.sum(a * b, axis=0) for a, b in zip(columns[k][:2], columns[j][:2], strict=True))
             columns[j] = [b - share[None] * a for a, b in zip(columns[k], columns[j], strict=True)]
-    return [jnp.stack(images, axis=1) for images in list(zip(*columns, strict=True))[2:]]
+    return list(zip(*columns, strict=True))[2:]
+
+
+def _merged(columns: Sequence[Array]) -> Array:
+    """`jnp.stack(columns, axis=1)` by selections, which become vector instructions as that does not."""
+    place = jnp.arange(len(columns))[None, :, None]
+    chosen = lambda Y, k: jnp.where(place == k, columns[k][:, None], Y)
+    return reduce(chosen, range(1, len(columns)), columns[0][:, None])
 
 
 def _rough_log2(x: Array) -> Array:
@@ -112,6 +124,13 @@ def _rough_log2(x: Array) -> Array:
     kind = jnp.finfo(x.dtype)
     bits = lax.bitcast_convert_type(x, f"int{kind.bits}").astype(x.dtype)
     return jnp.where(x > 0, bits / 2.0**kind.nmant - (2.0 ** (kind.nexp - 1) - 1), -jnp.inf)
+
+
+def _heaviest(scores: Array) -> Array:
+    """argmax along the first axis; unlike it, in loops that the compiler turns into vector instructions."""
+    last = scores.shape[0] - 1
+    rows = jnp.arange(last + 1)[:, None]
+    return jnp.min(jnp.where(scores == jnp.max(scores, axis=0)[None], rows, last), axis=0)
 
 
 def _guessed(B: Array, weights: Weights) -> tuple[Array, Array, Array]:
@@ -128,10 +147,9 @@ def _guessed(B: Array, weights: Weights) -> tuple[Array, Array, Array]:
 def _one_by_one(B: Array, weights: Weights) -> tuple[Array, Array, Array]:
     """`triangular` by one reflection per pivot."""
     (N, rank), times = B.shape, weights.t.size
-    T, pivots, sizes = unrotated(B, times)
     if rank == 1:  # no rotation, not even of the sign
-        p = jnp.argmax(weights.scores(B**2), axis=0)
-        return T, p[None], jnp.abs(B[p, 0])[None]
+        p = _heaviest(weights.scores(B**2))
+        return unrotated(B, times)[0], p[None], jnp.abs(B[p, 0])[None]
     columns, rows = jnp.arange(rank)[:, None], jnp.arange(N)[:, None]
 
     def step(k, carry):
@@ -142,7 +160,7 @@ def _one_by_one(B: Array, weights: Weights) -> tuple[Array, Array, Array]:
             negligible = free & (squares <= weights.floor**2)
             squares = jnp.where(negligible, 0.0, squares)
             T = jnp.where(negligible[:, None] & tail, 0.0, T)
-        p = jnp.argmax(jnp.where(free, weights.scores(squares), -jnp.inf), axis=0)
+        p = _heaviest(jnp.where(free, weights.scores(squares), -jnp.inf))
         chosen = free & (rows == p[None])  # none where no free row is left: nothing to rotate
         x = jnp.sum(jnp.where(chosen[:, None] & tail, T, 0.0), axis=0)
         square = jnp.sum(x**2, axis=0)
@@ -156,10 +174,12 @@ def _one_by_one(B: Array, weights: Weights) -> tuple[Array, Array, Array]:
         here = columns == k
         return T, free & ~chosen, jnp.where(here, p[None], pivots), jnp.where(here, size[None], sizes)
 
-    carry = (T, jnp.ones((N, times), bool), pivots, sizes)
     if rank > SIDE_BY_SIDE:
-        carry = lax.fori_loop(0, rank, step, carry)
+        T, pivots, sizes = unrotated(B, times)
+        T, _, pivots, sizes = lax.fori_loop(0, rank, step, (T, jnp.ones((N, times), bool), pivots, sizes))
     else:
+        T, pivots, sizes = unrotated(B, 1)  # what does not yet depend on time
+        free = jnp.ones((N, 1), bool)
         for k in range(rank):
-            carry = step(k, carry)
-    return carry[0], carry[2], carry[3]
+            T, free, pivots, sizes = computed_once(partial(step, k))((T, free, pivots, sizes))
+    return T, pivots, sizes
