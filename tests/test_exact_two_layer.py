@@ -15,7 +15,7 @@ from scipy.integrate import solve_ivp
 import deeplinear as dl
 from deeplinear import Network, SquaredError
 from deeplinear.exact import NotExact, two_layer
-from deeplinear.exact import riccati as exact_riccati
+from deeplinear.exact import elimination
 
 WIDTHS = [(3, 3, 3), (3, 2, 4), (4, 2, 3), (3, 6, 2), (5, 1, 3)]
 LAMBDAS = [0.0, 1e-12, -1e-12, 1.0, -1.0, 1e3, -1e3]
@@ -287,7 +287,7 @@ def test_jit_and_vmap():
 
 @pytest.mark.parametrize("lam", [0.0, 0.5])
 def test_pivots_that_are_guessed(lam, monkeypatch):
-    monkeypatch.setattr(exact_riccati, "SEQUENTIAL", 1)  # no other test has these widths: compiled here
+    monkeypatch.setattr(elimination, "SEQUENTIAL", 1)  # no other test has these widths: compiled here
     rng, widths, worst = np.random.default_rng(11), (7, 5, 6), 0.0
     for scale in (1e-6, 0.1, 3.0):
         W1, W2 = balanced_start(rng, widths, lam, scale)

@@ -7,7 +7,7 @@ pivots; `divided` takes the factor R of what is left out of another matrix. The 
 
 from functools import partial, reduce
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -145,41 +145,46 @@ def _guessed(B: Array, weights: Weights) -> tuple[Array, Array, Array]:
 
 
 def _one_by_one(B: Array, weights: Weights) -> tuple[Array, Array, Array]:
-    """`triangular` by one reflection per pivot."""
+    """`triangular` by one reflection per pivot; none for the last, where it would only turn the sign."""
     (N, rank), times = B.shape, weights.t.size
-    if rank == 1:  # no rotation, not even of the sign
-        p = _heaviest(weights.scores(B**2))
-        return unrotated(B, times)[0], p[None], jnp.abs(B[p, 0])[None]
-    columns, rows = jnp.arange(rank)[:, None], jnp.arange(N)[:, None]
+    if rank <= SIDE_BY_SIDE:
+        T, free, found = B[:, :, None], jnp.ones((N, 1), bool), []  # what does not yet depend on time
+        for k in range(rank):
+            T, free, *pivot = computed_once(partial(_reflected, weights, k, k == rank - 1))(T, free)
+            found.append(pivot)
+        pivots, sizes = (jnp.stack(x) for x in zip(*found, strict=True))
+        return T, pivots, sizes
 
     def step(k, carry):
         T, free, pivots, sizes = carry
-        tail = columns[None] >= k
-        squares = jnp.sum(jnp.where(tail, T, 0.0) ** 2, axis=1)
-        if weights.floor is not None:
-            negligible = free & (squares <= weights.floor**2)
-            squares = jnp.where(negligible, 0.0, squares)
-            T = jnp.where(negligible[:, None] & tail, 0.0, T)
-        p = _heaviest(jnp.where(free, weights.scores(squares), -jnp.inf))
-        chosen = free & (rows == p[None])  # none where no free row is left: nothing to rotate
-        x = jnp.sum(jnp.where(chosen[:, None] & tail, T, 0.0), axis=0)
-        square = jnp.sum(x**2, axis=0)
-        size = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
-        end = jnp.where(x[k] > 0, -size, size)
-        v = jnp.where(columns == k, x - end[None], x)
-        half_square = size * (size + jnp.abs(x[k]))
-        along = jnp.sum(T * v[None], axis=1) / jnp.where(half_square > 0, half_square, 1.0)[None]
-        row = jnp.where(columns[None] > k, 0.0, jnp.where(columns[None] == k, end[None], T))
-        T = jnp.where(chosen[:, None], row, T - along[:, None] * v[None])
-        here = columns == k
-        return T, free & ~chosen, jnp.where(here, p[None], pivots), jnp.where(here, size[None], sizes)
+        T, free, p, size = _reflected(weights, k, False, T, free)
+        return T, free, pivots.at[k].set(p), sizes.at[k].set(size)
 
-    if rank > SIDE_BY_SIDE:
-        T, pivots, sizes = unrotated(B, times)
-        T, _, pivots, sizes = lax.fori_loop(0, rank, step, (T, jnp.ones((N, times), bool), pivots, sizes))
-    else:
-        T, pivots, sizes = unrotated(B, 1)  # what does not yet depend on time
-        free = jnp.ones((N, 1), bool)
-        for k in range(rank):
-            T, free, pivots, sizes = computed_once(partial(step, k))((T, free, pivots, sizes))
+    T, pivots, sizes = unrotated(B, times)
+    T, _, pivots, sizes = lax.fori_loop(0, rank, step, (T, jnp.ones((N, times), bool), pivots, sizes))
     return T, pivots, sizes
+
+
+def _reflected(weights: Weights, k: Any, last: bool, T: Array, free: Array) -> tuple[Array, Array, Array, Array]:
+    """T rotated such that the heaviest free row is 0 beyond column k; rows still free, that row, |T[row, k]|."""
+    columns, rows = jnp.arange(T.shape[1])[:, None], jnp.arange(T.shape[0])[:, None]
+    tail = columns[None] >= k
+    squares = jnp.sum(jnp.where(tail, T, 0.0) ** 2, axis=1)
+    if weights.floor is not None:
+        negligible = free & (squares <= weights.floor**2)
+        squares = jnp.where(negligible, 0.0, squares)
+        T = jnp.where(negligible[:, None] & tail, 0.0, T)
+    p = _heaviest(jnp.where(free, weights.scores(squares), -jnp.inf))
+    chosen = free & (rows == p[None])  # none where no free row is left: nothing to rotate
+    x = jnp.sum(jnp.where(chosen[:, None] & tail, T, 0.0), axis=0)
+    square = jnp.sum(x**2, axis=0)
+    size = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    if last:
+        return T, free & ~chosen, p, size
+    end = jnp.where(x[k] > 0, -size, size)
+    v = jnp.where(columns == k, x - end[None], x)
+    half_square = size * (size + jnp.abs(x[k]))
+    along = jnp.sum(T * v[None], axis=1) / jnp.where(half_square > 0, half_square, 1.0)[None]
+    row = jnp.where(columns[None] > k, 0.0, jnp.where(columns[None] == k, end[None], T))
+    T = jnp.where(chosen[:, None], row, T - along[:, None] * v[None])
+    return T, free & ~chosen, p, size
