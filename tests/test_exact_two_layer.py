@@ -288,6 +288,7 @@ def test_jit_and_vmap():
 @pytest.mark.parametrize("lam", [0.0, 0.5])
 def test_pivots_that_are_guessed(lam, monkeypatch):
     monkeypatch.setattr(elimination, "SEQUENTIAL", 1)  # no other test has these widths: compiled here
+    monkeypatch.setattr(elimination, "SIDE_BY_SIDE", 1)
     rng, widths, worst = np.random.default_rng(11), (7, 5, 6), 0.0
     for scale in (1e-6, 0.1, 3.0):
         W1, W2 = balanced_start(rng, widths, lam, scale)

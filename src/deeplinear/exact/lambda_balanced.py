@@ -1,6 +1,5 @@
 """Exact gradient flow of lambda-balanced two-layer networks, of any widths, rank, lambda and time."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,6 @@ from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from . import hidden, riccati, scalar
 from .assumptions import TOLERANCE, Check, require
-from .elimination import SIDE_BY_SIDE
 
 THEOREM = "two-layer Riccati"
 EPS = float(np.finfo(float).eps)
@@ -304,18 +302,17 @@ def _factors(flow: riccati.Flow, optimum: Array, factor: Array, scalar_case: boo
     if scalar_case:
         Y = scalar.batched(flow.Q0, optimum[0, 0], times * flow.variance)
     else:
-        # times side by side make the compiler work for minutes where the rank is large, and save little there
-        together = riccati.AT_ONCE // flow.B.size if flow.B.shape[1] <= SIDE_BY_SIDE else 1
-        Y = _in_blocks(lambda block: riccati.factors_at(flow, block), times, max(together, 1))
+        Y = _in_blocks(flow, times)
     return ts, Y.reshape(*ts.shape, *Y.shape[1:])
 
 
-def _in_blocks(f: Callable[[Array], Array], times: Array, length: int) -> Array:
-    """f (n, r, time) of many times as (time, n, r)."""
+def _in_blocks(flow: riccati.Flow, times: Array) -> Array:
+    """Y (time, n, r)."""
+    length = riccati.block_length(flow)
+    of_block = lambda block: jnp.moveaxis(riccati.factors_at(flow, block), -1, 0)
     if times.size <= length:
-        return jnp.moveaxis(f(times), -1, 0)
-    padded = jnp.pad(times, (0, -times.size % length)).reshape(-1, length)
-    Y = lax.map(lambda block: jnp.moveaxis(f(block), -1, 0), padded)
+        return of_block(times)
+    Y = lax.map(of_block, jnp.pad(times, (0, -times.size % length)).reshape(-1, length))
     return Y.reshape(-1, *Y.shape[2:])[: times.size]
 
 
@@ -342,7 +339,7 @@ def _hidden(
     if scalar_case:
         return scalar.batched(start, optimum[0, 0], times * flow.variance)
     if start.shape[1] == 1:
-        Q = _in_blocks(lambda block: riccati.factors_at(flow, block), times, riccati.AT_ONCE)
+        Q = _in_blocks(flow, times)
     else:
         frame = None
         if start.shape[1] > start.shape[0]:  # the neurons that the start uses

@@ -148,6 +148,12 @@ def _angle(l: Array, s: Array, half: Array) -> tuple[Array, Array]:
     return jnp.where(half > 0, smaller, larger), jnp.where(half > 0, larger, smaller)
 
 
+def block_length(flow: Flow) -> int:
+    """How many times `factors_at` should take together."""
+    # times side by side make the compiler work for minutes where the rank is large, and save little there
+    return max(AT_ONCE // flow.B.size, 1) if flow.B.shape[1] <= elimination.SIDE_BY_SIDE else 1
+
+
 def factors_at(flow: Flow, ts: Array) -> Array:
     """Y (n, r, time) with Q Q^T(t) = Y Y^T at the times ts (time,)."""
     t = jnp.where(ts > 0, ts, 1.0)
