@@ -14,8 +14,7 @@ from scipy.integrate import solve_ivp
 
 import deeplinear as dl
 from deeplinear import Network, SquaredError
-from deeplinear.exact import NotExact, two_layer
-from deeplinear.exact import elimination
+from deeplinear.exact import NotExact, elimination, two_layer
 
 WIDTHS = [(3, 3, 3), (3, 2, 4), (4, 2, 3), (3, 6, 2), (5, 1, 3)]
 LAMBDAS = [0.0, 1e-12, -1e-12, 1.0, -1.0, 1e3, -1e3]

@@ -5,8 +5,8 @@ that every column has one row, its pivot, beside which the others are small; `sc
 pivots; `divided` takes the factor R of what is left out of another matrix. The last axis of all arrays is time.
 """
 
-from functools import partial, reduce
 from collections.abc import Sequence
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -76,7 +76,9 @@ def scaled(T: Array, pivots: Array, sizes: Array, weights: Weights) -> tuple[Arr
     large = 2 / np.log(2) * of_pivot * t[None] + _rough_log2(size**2) > 0
     unit = jnp.where(large, 1 / jnp.where(large, size, 1.0), 1.0)
     apart = growth[:, None] - jnp.where(large, of_pivot, 0.0)[None]
-    root = jnp.exp(jnp.minimum(apart * t[None, None], HUGE) / 2)  # T times its square is moderate, though the factors may not be
+    root = jnp.exp(
+        jnp.minimum(apart * t[None, None], HUGE) / 2
+    )  # T times its square is moderate, though the factors may not be
     G = (T * root) * root * (weights.amplitude[:, None] * unit[None])
     return G, jnp.where(large, jnp.exp(-of_pivot * t[None]) * unit, 1.0)
 
@@ -102,12 +104,13 @@ def _divided_by_columns(H: Sequence[Array], G: Array, ones: Array) -> list[tuple
     """
     ranks = range(G.shape[1])
     unit = lambda k: jnp.where(jnp.arange(len(ranks))[:, None] == k, ones[k][None], 0.0)
+    inner = lambda a, b: jnp.sum(a[0] * b[0], axis=0) + jnp.sum(a[1] * b[1], axis=0)
     columns = [[G[:, k], unit(k), *(part[:, k] for part in H)] for k in ranks]
     for k in ranks:
-        size = jnp.sqrt(sum(jnp.sum(part**2, axis=0) for part in columns[k][:2]))
+        size = jnp.sqrt(inner(columns[k], columns[k]))
         columns[k] = [part / size[None] for part in columns[k]]
         for j in ranks[k + 1 :]:
-            share = sum(jnp.sum(a * b, axis=0) for a, b in zip(columns[k][:2], columns[j][:2], strict=True))
+            share = inner(columns[k], columns[j])
             columns[j] = [b - share[None] * a for a, b in zip(columns[k], columns[j], strict=True)]
     return list(zip(*columns, strict=True))[2:]
 

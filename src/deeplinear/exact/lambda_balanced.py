@@ -181,19 +181,20 @@ def two_layer(
         raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
     if any(W.dtype != float for W in network.weights):
         network = Network([W.astype(float) for W in network.weights])
-    modes = _modes(objective)
-    flow, lam = _prepared(network.weights, modes, objective.factor, np.float64(weight_decay) if not traced else weight_decay)
+    modes, variance = _modes(objective)
+    decay = weight_decay if traced else np.float64(weight_decay)
+    flow, lam = _prepared(network.weights, modes, variance, objective.factor, decay)
     if traced:
         checks = []
     else:
-        checks += [] if objective.whitened else _input_checks(objective, network, float(modes[3]), tolerance)
+        checks += [] if objective.whitened else _input_checks(objective, network, float(variance), tolerance)
         checks += _balance_checks(network, np.asarray(flow.Q0), weight_decay, tolerance)
     decays = isinstance(weight_decay, Tracer) or bool(weight_decay != 0)
     return TwoLayer(objective, network, lam, require(checks), flow, network.widths[::2] == (1, 1) and not decays)
 
 
-def _modes(objective: SquaredError) -> tuple[Array, ...]:
-    """U, s, V of c W* and c, where sigma_xx is c times a projector; once, when `jit` traces, for a given objective."""
+def _modes(objective: SquaredError) -> tuple[tuple[Array, Array, Array], Array]:
+    """(U, s, V) of c W* and c, where sigma_xx is c times a projector; when `jit` traces, if the objective is known."""
     arrays = objective.optimum, None if objective.whitened else objective.sigma_xx
     if any(isinstance(x, Tracer) for x in jax.tree.leaves(arrays)):
         return _modes_of(*arrays)
@@ -202,17 +203,17 @@ def _modes(objective: SquaredError) -> tuple[Array, ...]:
 
 
 @jax.jit
-def _modes_of(optimum: Array, sigma_xx: Array | None) -> tuple[Array, ...]:
+def _modes_of(optimum: Array, sigma_xx: Array | None) -> tuple[tuple[Array, Array, Array], Array]:
     variance = jnp.ones((), optimum.dtype)
     if sigma_xx is not None:  # 1 where there is no variance at all, and nothing moves
         trace = jnp.trace(sigma_xx)
         variance = jnp.where(trace > 0, jnp.sum(sigma_xx**2) / jnp.where(trace > 0, trace, 1.0), variance)
-    return *thin_svd(variance * optimum), variance
+    return thin_svd(variance * optimum), variance
 
 
 @jax.jit
 def _prepared(
-    weights: tuple[Array, Array], modes: tuple[Array, ...], factor: Array, weight_decay: Array
+    weights: tuple[Array, Array], modes: tuple[Array, Array, Array], variance: Array, factor: Array, decay: Array
 ) -> tuple[riccati.Flow, Array]:
     """The flow from these weights, and their lambda."""
     W1, W2 = weights
@@ -220,7 +221,7 @@ def _prepared(
     inputs, outputs = (jnp.sum(part**2) for part in jnp.split(Q0, [W1.shape[1]]))
     total = outputs - inputs
     lam = jnp.where(jnp.abs(total) <= 4 * EPS * (outputs + inputs), 0.0, total / W1.shape[0])
-    return riccati.prepared(Q0, modes[:3], lam, modes[3], weight_decay / factor), lam
+    return riccati.prepared(Q0, modes, lam, variance, decay / factor), lam
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))  # with the slices inside: they cost as much as the rest outside
@@ -299,10 +300,8 @@ def _checked_times(ts: Any) -> Array | np.ndarray:
 def _factors(flow: riccati.Flow, optimum: Array, factor: Array, scalar_case: bool, ts: Array) -> tuple[Array, Array]:
     """The times, and Y at each; large problems block after block: memory is bounded, and branches are taken."""
     times = ts.reshape(-1) * factor
-    if scalar_case:
-        Y = scalar.batched(flow.Q0, optimum[0, 0], times * flow.variance)
-    else:
-        Y = _in_blocks(flow, times)
+    of_scalars = lambda: scalar.batched(flow.Q0, optimum[0, 0], times * flow.variance)
+    Y = of_scalars() if scalar_case else _in_blocks(flow, times)
     return ts, Y.reshape(*ts.shape, *Y.shape[1:])
 
 

@@ -13,8 +13,10 @@ layer that leave one large row per column (`elimination.triangular`), so that K 
 are subtracted before they are multiplied by a time and exponentiated.
 
 Arrays have the time as their last axis: for small networks all times go through one program side by side, in which the
-innermost loops run over times; for large ones a block is a single time. Times here are canonical. Source of the closed form: Fukumizu (1998), theorem 2; Braun et al. (2022), theorem 3.1;
-Domine et al. (2025), theorem 3.1.
+innermost loops run over times; for large ones a block is a single time. Times here are canonical.
+
+Source of the closed form: Fukumizu (1998), theorem 2; Braun et al. (2022), theorem 3.1; Domine et al. (2025), theorem
+3.1.
 """
 
 from collections.abc import Callable
