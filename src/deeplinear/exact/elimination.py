@@ -150,6 +150,8 @@ def _guessed(B: Array, weights: Weights) -> tuple[Array, Array, Array]:
 def _one_by_one(B: Array, weights: Weights) -> tuple[Array, Array, Array]:
     """`triangular` by one reflection per pivot; none for the last, where it would only turn the sign."""
     (N, rank), times = B.shape, weights.t.size
+    if rank == 1:  # without other columns a row lies in no span, however small it is
+        weights = weights._replace(floor=None)
     if rank <= SIDE_BY_SIDE:
         T, free, found = B[:, :, None], jnp.ones((N, 1), bool), []  # what does not yet depend on time
         for k in range(rank):
