@@ -14,7 +14,7 @@ from scipy.integrate import solve_ivp
 
 import deeplinear as dl
 from deeplinear import Network, SquaredError
-from deeplinear.exact import NotExact, two_layer
+from deeplinear.exact import NotExact, elimination, two_layer
 from deeplinear.exact import riccati as exact_riccati
 
 WIDTHS = [(3, 3, 3), (3, 2, 4), (4, 2, 3), (3, 6, 2), (5, 1, 3)]
@@ -285,9 +285,21 @@ def test_jit_and_vmap():
         np.testing.assert_allclose(one, of(*start), rtol=1e-12, atol=1e-13)
 
 
+def test_times_in_blocks_are_times_one_by_one(monkeypatch):
+    rng = np.random.default_rng(13)
+    W1, W2 = balanced_start(rng, (3, 3, 3), 0.0, 1e-3)
+    solution = two_layer(SquaredError.from_moments(target(rng, (3, 3, 3))), Network([W1, W2]))
+    ts = np.array([0.0, 1e-9, 3.0, 0.1, 1e6, 20.0, 7.0, 1e-3, 50.0, 1.0, 300.0])  # no other test has so many
+    alone = np.stack([solution(t).qqt for t in ts])
+    monkeypatch.setattr(exact_riccati, "AT_ONCE", 4 * 6 * 3)
+    scale = np.linalg.norm(alone, axis=(1, 2))[:, None, None]
+    np.testing.assert_allclose(np.asarray(solution(ts).qqt) / scale, alone / scale, rtol=0, atol=5e-15)
+
+
 @pytest.mark.parametrize("lam", [0.0, 0.5])
 def test_pivots_that_are_guessed(lam, monkeypatch):
-    monkeypatch.setattr(exact_riccati, "SEQUENTIAL", 1)  # no other test has these widths: compiled here
+    monkeypatch.setattr(elimination, "SEQUENTIAL", 1)  # no other test has these widths: compiled here
+    monkeypatch.setattr(elimination, "SIDE_BY_SIDE", 1)
     rng, widths, worst = np.random.default_rng(11), (7, 5, 6), 0.0
     for scale in (1e-6, 0.1, 3.0):
         W1, W2 = balanced_start(rng, widths, lam, scale)

@@ -1,12 +1,14 @@
 """Matrices: thin SVD with fixed signs, products of chains, roots of covariances, Haar frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from functools import cache, reduce
+from functools import cache, reduce, wraps
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float, PRNGKeyArray
 from threadpoolctl import ThreadpoolController
 
@@ -128,3 +130,25 @@ def haar(key: PRNGKeyArray, rows: int, columns: int) -> Float[Array, "rows colum
         return haar(key, columns, rows).T
     Q, R = jnp.linalg.qr(jax.random.normal(key, (rows, columns)))
     return Q * jnp.where(jnp.diagonal(R) < 0, -1.0, 1.0)[None, :]
+
+
+def computed_once(f: Callable) -> Callable:
+    """f as a function of its own in compiled code, whose results are stored.
+
+    XLA fuses arithmetic into everything that reads it: long chains that are read in several places would be computed
+    in each of them, and take as long to compile as they take to run.
+    """
+
+    @wraps(getattr(f, "func", f))
+    def apart(*arguments: Any) -> Any:
+        if jax.default_backend() != "cpu":
+            return f(*arguments)
+
+        def body(arguments: Any) -> Any:
+            with set_xla_metadata(inlineable=None):  # what f calls is fused with the rest of f
+                return f(*arguments)
+
+        with set_xla_metadata(inlineable="false"):
+            return jax.jit(body, inline=False)(arguments)
+
+    return apart

@@ -11,6 +11,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._linalg import thin_svd
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
@@ -62,9 +63,7 @@ class TwoLayerState(eqx.Module):
     @property
     def loss(self) -> Array:
         """The objective at W (without the penalty of a weight decay), (time,)."""
-        W = self.end_to_end
-        flat = jax.vmap(self.objective)(W.reshape(-1, *W.shape[-2:]))
-        return flat.reshape(W.shape[:-2])
+        return _losses(self.objective, self.end_to_end)
 
     @property
     def _d_x(self) -> int:
@@ -95,8 +94,9 @@ class TwoLayer(eqx.Module):
 
         Rounding errs by about 1e-14 of Q Q^T, and of W, at any time.
         """
-        ts = _checked_times(ts)
-        return TwoLayerState(ts, _factors(*self._parts, ts), self.objective, self._warning(ts))
+        given = _checked_times(ts)
+        ts, Y = _factors(*self._parts, given)
+        return TwoLayerState(ts, Y, self.objective, self._warning(given))
 
     def limit(self) -> TwoLayerState:
         """The state for t to infinity.
@@ -113,7 +113,7 @@ class TwoLayer(eqx.Module):
         of 9th order, to about 1e-12 (one hidden neuron, or one input and one output: closed form). The part of a wide
         layer outside the span of the start's columns stays 0. `ts` as for a call.
         """
-        ts = _checked_times(ts)
+        ts = jnp.asarray(_checked_times(ts))
         d_x = self.network.widths[0]
         Q = _hidden(*self._parts, self.network, self.lam, jnp.atleast_1d(ts))
         Q = Q.reshape(*ts.shape, *Q.shape[1:])
@@ -122,22 +122,23 @@ class TwoLayer(eqx.Module):
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The networks at `ts` (time,) as a `Trajectory`, for `deeplinear.measure`."""
-        ts = jnp.atleast_1d(_checked_times(ts))
+        ts = jnp.atleast_1d(jnp.asarray(_checked_times(ts)))
         return Trajectory(ts, self.weights(ts), objective=self.objective)
 
     @property
-    def _parts(self) -> tuple[riccati.Flow, SquaredError, bool]:
+    def _parts(self) -> tuple[riccati.Flow, Array, Array, bool]:
         """What compiled functions need: `checks`, of numbers that JAX does not trace, would compile them every time."""
-        return self._flow, self.objective, self._scalar
+        return self._flow, self.objective.optimum, self.objective.factor, self._scalar
 
-    def _warning(self, ts: Array) -> str | None:
-        if self._scalar or any(isinstance(x, Tracer) for x in (ts, *jax.tree.leaves(self._flow))) or not ts.size:
+    def _warning(self, ts: Array | np.ndarray) -> str | None:
+        flow, factor = self._flow, self.objective.factor
+        if self._scalar or any(isinstance(x, Tracer) for x in (ts, flow.rates, flow.B, factor)) or not ts.size:
             return None
-        last = float(ts.max() * self.objective.factor)
-        if float(jnp.max(self._flow.exponents())) * last <= np.log(LOST / EPS):
+        last, factor = float(ts.max()), float(factor)
+        if float(np.asarray(flow.rates).max() - np.asarray(flow.decay)) * factor * last <= np.log(LOST / EPS):
             return None  # nothing has had the time to grow
-        rate = float(_escape_rate(self._flow)) * float(self.objective.factor)
-        if rate * float(ts.max()) <= np.log(LOST / EPS):
+        rate = float(_escape_rate(flow)) * factor
+        if rate * last <= np.log(LOST / EPS):
             return None
         return (
             f"the start lies on the stable manifold of a saddle, to rounding, which grows as exp({rate:.4g} t): "
@@ -174,17 +175,53 @@ def two_layer(
     Source: Fukumizu (1998), theorem 2; Braun et al. (2022), theorem 3.1 (lambda = 0); Domine et al. (2025), theorem
     3.1 (any lambda); one input and one output: Saxe, McClelland & Ganguli (2014), appendix.
     """
-    Q0 = _factor_of(network)
-    checks = _checked(objective, network, Q0, tolerance, weight_decay)
-    d_x, d_1, d_y = network.widths
-    W1, W2 = (W.astype(float) for W in network.weights)
-    total, size = jnp.sum(Q0[d_x:] ** 2) - jnp.sum(Q0[:d_x] ** 2), jnp.sum(Q0**2)
-    lam = jnp.where(jnp.abs(total) <= 4 * EPS * size, 0.0, total / d_1)
-    decay = jnp.asarray(weight_decay, dtype=float) / objective.factor
-    variance = _variance(objective)
-    flow = riccati.prepared(Q0, variance * objective.optimum, lam, variance, decay)
-    decays = isinstance(weight_decay, Tracer) or bool(np.any(np.asarray(weight_decay) != 0))
-    return TwoLayer(objective, Network([W1, W2]), lam, checks, flow, d_x == d_y == 1 and not decays)
+    checks = _structure(objective, network, tolerance)
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((objective, network, weight_decay)))
+    if not traced and not (np.ndim(weight_decay) == 0 and np.isfinite(weight_decay) and weight_decay >= 0):
+        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
+    if any(W.dtype != float for W in network.weights):
+        network = Network([W.astype(float) for W in network.weights])
+    modes, variance = _modes(objective)
+    decay = weight_decay if traced else np.float64(weight_decay)
+    flow, lam = _prepared(network.weights, modes, variance, objective.factor, decay)
+    if traced:
+        checks = []
+    else:
+        checks += [] if objective.whitened else _input_checks(objective, network, float(variance), tolerance)
+        checks += _balance_checks(network, np.asarray(flow.Q0), weight_decay, tolerance)
+    decays = isinstance(weight_decay, Tracer) or bool(weight_decay != 0)
+    return TwoLayer(objective, network, lam, require(checks), flow, network.widths[::2] == (1, 1) and not decays)
+
+
+def _modes(objective: SquaredError) -> tuple[tuple[Array, Array, Array], Array]:
+    """(U, s, V) of c W* and c, where sigma_xx is c times a projector; when `jit` traces, if the objective is known."""
+    arrays = objective.optimum, None if objective.whitened else objective.sigma_xx
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(arrays)):
+        return _modes_of(*arrays)
+    with jax.ensure_compile_time_eval():
+        return _modes_of(*arrays)
+
+
+@jax.jit
+def _modes_of(optimum: Array, sigma_xx: Array | None) -> tuple[tuple[Array, Array, Array], Array]:
+    variance = jnp.ones((), optimum.dtype)
+    if sigma_xx is not None:  # 1 where there is no variance at all, and nothing moves
+        trace = jnp.trace(sigma_xx)
+        variance = jnp.where(trace > 0, jnp.sum(sigma_xx**2) / jnp.where(trace > 0, trace, 1.0), variance)
+    return thin_svd(variance * optimum), variance
+
+
+@jax.jit
+def _prepared(
+    weights: tuple[Array, Array], modes: tuple[Array, Array, Array], variance: Array, factor: Array, decay: Array
+) -> tuple[riccati.Flow, Array]:
+    """The flow from these weights, and their lambda."""
+    W1, W2 = weights
+    Q0 = riccati.narrowed(jnp.concatenate([W1.T, W2]))
+    inputs, outputs = (jnp.sum(part**2) for part in jnp.split(Q0, [W1.shape[1]]))
+    total = outputs - inputs
+    lam = jnp.where(jnp.abs(total) <= 4 * EPS * (outputs + inputs), 0.0, total / W1.shape[0])
+    return riccati.prepared(Q0, modes, lam, variance, decay / factor), lam
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))  # with the slices inside: they cost as much as the rest outside
@@ -193,63 +230,52 @@ def _block(Y: Array, top: int, bottom: int | None, left: int, right: int | None)
     return Y[..., top:bottom, :] @ jnp.swapaxes(Y[..., left:right, :], -1, -2)
 
 
-def _factor_of(network: Any) -> Array:
-    """[W_1^T; W_2] with at most d_x + d_y columns; nothing if there are not two layers."""
+@jax.jit
+def _losses(objective: SquaredError, W: Array) -> Array:
+    return jax.vmap(objective)(W.reshape(-1, *W.shape[-2:])).reshape(W.shape[:-2])
+
+
+def _structure(objective: Any, network: Any, tolerance: float) -> list[Check]:
+    """What can be checked of shapes alone; raises if any of it fails."""
     if not isinstance(network, Network):
         raise ValueError(f"`network`: got a {type(network).__name__}; give a Network")
-    if network.depth != 2:
-        return jnp.zeros((0, 0))
-    W1, W2 = (W.astype(float) for W in network.weights)
-    return riccati.narrowed(jnp.concatenate([W1.T, W2]))
-
-
-def _checked(objective: Any, network: Network, Q0: Array, tolerance: float, weight_decay: Any) -> tuple[Check, ...]:
-    """All assumptions; raises if any fails. Where JAX traces, those on values are skipped and nothing is returned."""
-    check = lambda assumption, violation: Check(THEOREM, assumption, float(violation), tolerance)
     squared = isinstance(objective, SquaredError)
-    checks = [
-        check("the objective is a SquaredError", 0.0 if squared else np.inf),
-        check("the network has two layers", 0.0 if network.depth == 2 else np.inf),
-    ]
     if squared and objective.optimum.shape != (network.widths[-1], network.widths[0]):
         d_y, d_x = objective.optimum.shape
         raise ValueError(
             f"`network`: goes from {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective from "
             f"{d_x} to {d_y}"
         )
-    if any(isinstance(x, Tracer) for x in jax.tree.leaves((objective, network, weight_decay))):
-        require(checks)
-        return ()
-    if not (np.ndim(weight_decay) == 0 and np.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
-    if squared and not objective.whitened:
-        checks += _input_checks(objective, network, check)
-    if network.depth == 2:
-        checks += _balance_checks(network, np.asarray(Q0), weight_decay, check)
-    return require(checks)
+    checks = [
+        Check(THEOREM, "the objective is a SquaredError", 0.0 if squared else np.inf, tolerance),
+        Check(THEOREM, "the network has two layers", 0.0 if network.depth == 2 else np.inf, tolerance),
+    ]
+    return list(require(checks))
 
 
-def _input_checks(objective: SquaredError, network: Network, check: Any) -> list[Check]:
-    P = np.asarray(objective.sigma_xx) / float(_variance(objective))
-    identity = np.abs(P - np.eye(len(P))).max()
-    if identity <= np.linalg.norm(P @ P - P, 2):
+def _input_checks(objective: SquaredError, network: Network, variance: float, tolerance: float) -> list[Check]:
+    check = lambda assumption, violation: Check(THEOREM, assumption, float(violation), tolerance)
+    P = np.asarray(objective.sigma_xx) / variance
+    identity, projector = np.abs(P - np.eye(len(P))).max(), np.linalg.norm(P @ P - P, 2)
+    if identity <= projector:
         return [check("sigma_xx is a multiple of the identity", identity)]
     W1 = np.asarray(network.weights[0])
     unseen = np.linalg.norm(W1 - W1 @ P) / max(np.linalg.norm(W1), np.finfo(float).tiny)
-    if np.linalg.norm(P @ P - P, 2) > check("", 0.0).tolerance:
-        return [check("sigma_xx is a multiple of the identity or of a projector", np.linalg.norm(P @ P - P, 2))]
+    if projector > tolerance:
+        return [check("sigma_xx is a multiple of the identity or of a projector", projector)]
     return [
-        check("sigma_xx is a multiple of a projector", np.linalg.norm(P @ P - P, 2)),
+        check("sigma_xx is a multiple of a projector", projector),
         check("W_1 is zero on inputs without variance", unseen),
     ]
 
 
-def _balance_checks(network: Network, Q: np.ndarray, weight_decay: Any, check: Any) -> list[Check]:
+def _balance_checks(network: Network, Q: np.ndarray, weight_decay: Any, tolerance: float) -> list[Check]:
+    check = lambda assumption, violation: Check(THEOREM, assumption, float(violation), tolerance)
     d_x, width, d_y = network.widths
     D = Q[d_x:].T @ Q[d_x:] - Q[:d_x].T @ Q[:d_x]
     lam = np.trace(D) / width
     outside = (width - D.shape[0]) ** 0.5 * abs(lam)  # the other neurons are 0 in these coordinates
-    size = max(np.linalg.norm(Q[:d_x]) ** 2, np.linalg.norm(Q[d_x:]) ** 2, abs(lam), np.finfo(float).tiny)
+    size = max((Q[:d_x] ** 2).sum(), (Q[d_x:] ** 2).sum(), abs(lam), np.finfo(float).tiny)
     free = width == 1 or (d_x == d_y == 1 and weight_decay == 0)
     violation = np.hypot(np.linalg.norm(D - lam * np.eye(len(D))), outside) / size
     checks = [] if free else [check("the start is lambda-balanced, W_2^T W_2 - W_1 W_1^T = lambda I", violation)]
@@ -258,69 +284,68 @@ def _balance_checks(network: Network, Q: np.ndarray, weight_decay: Any, check: A
     return checks
 
 
-def _variance(objective: SquaredError) -> Array:
-    """c of sigma_xx = c times a projector; 1 where there is no variance at all, and nothing moves."""
-    if objective.whitened:
-        return jnp.ones((), objective.optimum.dtype)
-    trace = jnp.trace(objective.sigma_xx)
-    return jnp.where(trace > 0, jnp.sum(objective.sigma_xx**2) / jnp.where(trace > 0, trace, 1.0), 1.0)
-
-
-def _checked_times(ts: Any) -> Array:
-    ts = jnp.asarray(ts, dtype=float)
+def _checked_times(ts: Any) -> Array | np.ndarray:
+    """The times, traced or in numpy, from which a compiled function takes them at less cost than from JAX."""
+    ts = ts if isinstance(ts, Tracer) else np.asarray(ts, dtype=float)
     if ts.ndim > 1:
         raise ValueError(f"`ts`: has shape {ts.shape}; give one time or a vector of times")
-    if not isinstance(ts, Tracer) and not (np.isfinite(values := np.asarray(ts)) & (values >= 0)).all():
+    if isinstance(ts, Tracer):
+        return ts.astype(float)
+    if not (np.isfinite(ts) & (ts >= 0)).all():
         raise ValueError("`ts`: every time must be finite and >= 0; for the end of time see `limit()`")
     return ts
 
 
-@eqx.filter_jit
-def _factors(flow: riccati.Flow, objective: SquaredError, scalar_case: bool, ts: Array) -> Array:
-    """Y at every time; large problems one time after another, so that memory is bounded and branches are taken."""
-    times = ts.reshape(-1) * objective.factor
-    if scalar_case:
-        Y = scalar.batched(flow.Q0, objective.optimum[0, 0], times * flow.variance)
-    else:
-        # times side by side make the compiler work for minutes where the rank is large, and save little there
-        together = riccati.AT_ONCE // flow.B.size if flow.B.shape[1] <= riccati.SIDE_BY_SIDE else 1
-        at = lambda t: riccati.factor_at(flow, t)
-        Y = lax.map(at, times, batch_size=min(together, max(times.size, 1)) if together > 1 else None)
-    return Y.reshape(*ts.shape, *Y.shape[1:])
+@partial(jax.jit, static_argnums=3)
+def _factors(flow: riccati.Flow, optimum: Array, factor: Array, scalar_case: bool, ts: Array) -> tuple[Array, Array]:
+    """The times, and Y at each; large problems block after block: memory is bounded, and branches are taken."""
+    times = ts.reshape(-1) * factor
+    of_scalars = lambda: scalar.batched(flow.Q0, optimum[0, 0], times * flow.variance)
+    Y = of_scalars() if scalar_case else _in_blocks(flow, times)
+    return ts, Y.reshape(*ts.shape, *Y.shape[1:])
 
 
-@eqx.filter_jit
-def _limit(flow: riccati.Flow, objective: SquaredError, scalar_case: bool) -> Array:
+def _in_blocks(flow: riccati.Flow, times: Array) -> Array:
+    """Y (time, n, r)."""
+    length = riccati.block_length(flow)
+    of_block = lambda block: jnp.moveaxis(riccati.factors_at(flow, block), -1, 0)
+    if times.size <= length:
+        return of_block(times)
+    Y = lax.map(of_block, jnp.pad(times, (0, -times.size % length)).reshape(-1, length))
+    return Y.reshape(-1, *Y.shape[2:])[: times.size]
+
+
+@partial(jax.jit, static_argnums=3)
+def _limit(flow: riccati.Flow, optimum: Array, factor: Array, scalar_case: bool) -> Array:
     if scalar_case:
-        return scalar.limit_of(flow.Q0, objective.optimum[0, 0])
+        return scalar.limit_of(flow.Q0, optimum[0, 0])
     return riccati.factor_at_infinity(flow)
 
 
-@eqx.filter_jit
+@jax.jit
 def _escape_rate(flow: riccati.Flow) -> Array:
     return riccati.escape_rate(flow)
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnums=3)
 def _hidden(
-    flow: riccati.Flow, objective: SquaredError, scalar_case: bool, network: Network, lam: Array, ts: Array
+    flow: riccati.Flow, optimum: Array, factor: Array, scalar_case: bool, network: Network, lam: Array, ts: Array
 ) -> Array:
     """Q (time, n, d_1)."""
-    times = ts * objective.factor
+    times = ts * factor
     W1, W2 = network.weights
     start = jnp.concatenate([W1.T, W2])
     if scalar_case:
-        return scalar.batched(start, objective.optimum[0, 0], times * flow.variance)
+        return scalar.batched(start, optimum[0, 0], times * flow.variance)
     if start.shape[1] == 1:
-        Q = jax.vmap(lambda t: riccati.factor_at(flow, t))(times)
+        Q = _in_blocks(flow, times)
     else:
         frame = None
         if start.shape[1] > start.shape[0]:  # the neurons that the start uses
             frame, R = jnp.linalg.qr(start.T)
-            sigma_yx = flow.variance * objective.optimum
-            flow = riccati.prepared(R.T, sigma_yx, lam, flow.variance, flow.decay)
+            flow = riccati.prepared(R.T, (flow.U, flow.s, flow.V), lam, flow.variance, flow.decay)
         order = jnp.argsort(times)
         rows = hidden.rows_at(flow, times[order])[jnp.argsort(order)]
         neurons = flow.hidden if frame is None else frame @ flow.hidden
-        Q = jax.vmap(lambda C: flow.out_of_modes(flow.out_of_eigenvectors(C)) @ neurons.T)(rows)
+        Q = jax.vmap(lambda C: flow.out_of_modes(*flow.out_of_eigenvectors(C)) @ neurons.T)(rows)
     return jnp.where(times[:, None, None] > 0, Q, start[None])

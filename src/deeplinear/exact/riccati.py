@@ -9,25 +9,27 @@ $$ Q Q^T(t) = e^{Ft} Q_0 \Big[ I + c\, Q_0^T \int_0^t e^{2Fs} ds\, Q_0 \Big]^{-1
 
 The bracket is K^T K with K = [G; I] and one row of G per eigenvector of F, of size $e^{l t}$. Read literally it has no
 correct digit from $l t \approx 20$ on. Here every column of K is divided by its size, after rotations of the hidden
-layer that leave one large row per column (`_triangular`), so that K stays well conditioned; all sizes are logarithms.
-Times here are canonical. Source of the closed form: Fukumizu (1998), theorem 2; Braun et al. (2022), theorem 3.1;
-Domine et al. (2025), theorem 3.1.
+layer that leave one large row per column (`elimination.triangular`), so that K stays well conditioned; rates of growth
+are subtracted before they are multiplied by a time and exponentiated.
+
+Arrays have the time as their last axis: for small networks all times go through one program side by side, in which the
+innermost loops run over times; for large ones a block is a single time. Times here are canonical.
+
+Source of the closed form: Fukumizu (1998), theorem 2; Braun et al. (2022), theorem 3.1; Domine et al. (2025), theorem
+3.1.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from .._linalg import thin_svd
+from . import elimination
+from .elimination import Weights
 
-SIDE_BY_SIDE = 8  # largest rank at which several times are evaluated together
-SEQUENTIAL = 32  # up to this rank the pivots are found one by one; above, a guess of all of them is tried first
-GROWTH = 3.0  # ln of the largest entry of K that a guess of the pivots may leave: it costs as many digits
-HUGE = 1400.0  # an exponent beyond, times a number, is beyond 1 unless the number is 0
 SEPARATED = 1e4  # difference of exponents that stands for infinite time
 CHUNK = 4096  # columns of a wide Q that are compressed together
 AT_ONCE = 1 << 15  # numbers that are handled together where times are vectorised
@@ -35,7 +37,7 @@ REPEATED = 3e-14  # rates of growth closer than this, relative to the largest, a
 DEPENDENT = 1e-10  # a row with a smaller part outside the span of others, relative, lies in their span
 
 
-class Flow(eqx.Module):
+class Flow(NamedTuple):
     """F by its eigenvectors, and the start in their coordinates.
 
     Rows of `B` and `rates`: modes along +l, modes along -l, then the kernel of the wider of inputs and outputs.
@@ -72,26 +74,23 @@ class Flow(eqx.Module):
         """Eigenvalues of F with the decay (N,)."""
         return self.rates - self.decay
 
-    def out_of_modes(self, H: Array) -> Array:
-        """Rows [along v; along u; kernel] back in the coordinates of [W_1^T; W_2] (n, r)."""
-        m = self.s.shape[0]
-        top, bottom, rest = self.V @ H[:m], self.U @ H[m : 2 * m], self.kernel @ H[2 * m :]
+    def out_of_modes(self, top: Array, bottom: Array, rest: Array) -> Array:
+        """Rows along v, along u and in the kernel back in the coordinates of [W_1^T; W_2]: (n, r), or (n, r, time)."""
+        top, bottom, rest = (jnp.tensordot(*x, axes=1) for x in ((self.V, top), (self.U, bottom), (self.kernel, rest)))
         if self.V.shape[0] > self.U.shape[0]:
             return jnp.concatenate([top + rest, bottom])
         return jnp.concatenate([top, bottom + rest])
 
-    def out_of_eigenvectors(self, H: Array) -> Array:
-        """Rows along the eigenvectors of F as rows [along v; along u; kernel]."""
-        m, (cos, sin) = self.s.shape[0], self.angle
+    def out_of_eigenvectors(self, H: Array) -> tuple[Array, Array, Array]:
+        """Rows along the eigenvectors of F as rows along v, along u and in the kernel."""
+        m, (cos, sin) = self.s.shape[0], (x.reshape(-1, *(1,) * (H.ndim - 1)) for x in self.angle)
         plus, minus = H[:m], H[m : 2 * m]
-        top, bottom = cos[:, None] * plus - sin[:, None] * minus, sin[:, None] * plus + cos[:, None] * minus
-        return jnp.concatenate([top, bottom, H[2 * m :]])
+        return cos * plus - sin * minus, sin * plus + cos * minus, H[2 * m :]
 
 
-@eqx.filter_jit
-def prepared(Q0: Array, sigma_yx: Array, lam: Array, variance: Array, decay: Array) -> Flow:
-    """The eigenvectors of F and the start in them."""
-    U, s, V = thin_svd(sigma_yx)
+def prepared(Q0: Array, modes: tuple[Array, Array, Array], lam: Array, variance: Array, decay: Array) -> Flow:
+    """The eigenvectors of F and the start in them; `modes` (U, s, V) are those of sigma_yx."""
+    U, s, V = modes
     half = variance * lam / 2
     Z, rotation = _without_noise(Q0)
     inputs, outputs = Z[: V.shape[0]], Z[V.shape[0] :]
@@ -108,7 +107,6 @@ def prepared(Q0: Array, sigma_yx: Array, lam: Array, variance: Array, decay: Arr
     return Flow(V, U, kernel, s, half, variance, decay, (cos, sin), rates, Q0, Z, rotation, B)
 
 
-@eqx.filter_jit
 def narrowed(Q: Array) -> Array:
     """A factor with the same Q Q^T (n, d_1) and at most n columns, without a matrix of size d_1."""
     n, width = Q.shape
@@ -126,7 +124,8 @@ def _without_noise(Q0: Array) -> tuple[Array, Array]:
     """Q0 rotated from the right such that directions at rounding level are exactly 0, and the rotation."""
     if Q0.shape[1] == 1:
         return Q0, jnp.ones((1, 1))
-    _, size, V = jnp.linalg.svd(jnp.linalg.qr(Q0, mode="r"), full_matrices=False)
+    tall = Q0.shape[0] > 2 * Q0.shape[1]
+    _, size, V = jnp.linalg.svd(jnp.linalg.qr(Q0, mode="r") if tall else Q0, full_matrices=False)
     noise = 8 * float(jnp.finfo(Q0.dtype).eps) * max(Q0.shape)
     return (Q0 @ V.T) * (size > noise * size[0]).astype(Q0.dtype)[None, :], V.T
 
@@ -151,48 +150,47 @@ def _angle(l: Array, s: Array, half: Array) -> tuple[Array, Array]:
     return jnp.where(half > 0, smaller, larger), jnp.where(half > 0, larger, smaller)
 
 
-class _Weights(NamedTuple):
-    """Rows in logarithms: a row of K is B times exp(grown + integral), of e^{Ft} Q0 B times exp(grown + decayed)."""
-
-    growth: Array  # the positive part of l
-    t: Array
-    decayed: Array  # the negative part of l, times t
-    integral: Array  # ln sqrt(c int_0^t e^{2 l (s - t^+)} ds)
-    floor: Array | None = None  # a row with a smaller rest counts as dependent
-
-    @property
-    def grown(self) -> Array:
-        """The positive part of l, times t."""
-        return self.growth * self.t
-
-    def gap(self, pivots: Array) -> Array:
-        """ln of the weights in K against those of the pivots (N, r).
-
-        Differences of rates before they are multiplied: a fused multiplication and subtraction of two equal products
-        would leave their rounding, which grows with t.
-        """
-        return (self.growth[:, None] - self.growth[pivots][None, :]) * self.t + (
-            self.integral[:, None] - self.integral[pivots][None, :]
-        )
+def block_length(flow: Flow) -> int:
+    """How many times `factors_at` should take together."""
+    # times side by side make the compiler work for minutes where the rank is large, and save little there
+    return max(AT_ONCE // flow.B.size, 1) if flow.B.shape[1] <= elimination.SIDE_BY_SIDE else 1
 
 
-def factor_at(flow: Flow, t: Array) -> Array:
-    """Y (n, r) with Q Q^T(t) = Y Y^T."""
-    l = flow.exponents()
-    safe = jnp.where(t > 0, t, 1.0)
+def factors_at(flow: Flow, ts: Array) -> Array:
+    """Y (n, r, time) with Q Q^T(t) = Y Y^T at the times ts (time,)."""
+    t = jnp.where(ts > 0, ts, 1.0)
+    weights, top = _weights(flow, t), jnp.max(jnp.abs(flow.rates))
+    calm = (top * t <= 1) & (jnp.max(weights.scores(jnp.sum(flow.B**2, axis=1)[:, None]), axis=0) <= 0)
+    early = jnp.minimum(t, 1 / jnp.where(top > 0, top, 1.0))  # what is not calm is computed there, and not used
+    as_is = lambda: elimination.unrotated(flow.B, t.size)
+    rotated = _either(calm, as_is, lambda: elimination.triangular(flow.B, weights))
+    G, ones = elimination.scaled(*rotated, weights)
+    H = _either(calm, lambda: _calm(flow, early), lambda: flow.out_of_eigenvectors(G * weights.ratio[:, None]))
+    return jnp.where((ts > 0)[None, None], flow.out_of_modes(*elimination.divided(H, G, ones)), flow.Q0[:, :, None])
+
+
+def _either(where: Array, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """One of two trees of arrays (..., time), time by time; a single time takes only one of the branches."""
+    if where.size == 1:
+        return lax.cond(where[0], one, other)
+    return jax.tree.map(lambda a, b: jnp.where(where.reshape(*(1,) * (a.ndim - 1), -1), a, b), one(), other())
+
+
+def _weights(flow: Flow, t: Array) -> Weights:
+    l = flow.exponents()[:, None]
     size = jnp.where(l == 0, 1.0, jnp.abs(l))
-    integral = jnp.where(l == 0, safe, -jnp.expm1(-2 * size * safe) / (2 * size))
-    in_K = (jnp.log(integral) + jnp.log(flow.variance)) / 2
-    weights = _Weights(jnp.maximum(l, 0), safe, jnp.minimum(l, 0) * safe, in_K)
-    largest = jnp.max(weights.grown + weights.integral + _log_norms(flow.B))
-    calm = (jnp.max(jnp.abs(flow.rates)) * safe <= 1) & (largest <= 0)
-    H, K = lax.cond(calm, lambda: _calm(flow, weights, safe), lambda: _stable(flow, weights))
-    return jnp.where(t > 0, flow.out_of_modes(_divided(H, K)), flow.Q0)
+    fallen = jnp.expm1(-size * t[None])
+    integral = jnp.where(l == 0, t[None], -fallen * (2 + fallen) / (2 * size))  # int_0^t e^{2 l (s - t^+)} ds
+    amplitude = jnp.sqrt(flow.variance * integral)
+    return Weights(jnp.maximum(l, 0.0), t, amplitude, jnp.where(l < 0, 1 + fallen, 1.0) / amplitude)
 
 
 def factor_at_infinity(flow: Flow) -> Array:
-    """The limit of `factor_at`: differences of rates of growth become `SEPARATED`, equal ones stay equal."""
-    return flow.out_of_modes(_divided(*_stable(flow, _limit_weights(flow)[0])))
+    """The limit of `factors_at`, (n, r): differences of rates of growth become `SEPARATED`, equal ones stay equal."""
+    weights = _limit_weights(flow)[0]
+    G, ones = elimination.scaled(*elimination.triangular(flow.B, weights), weights)
+    H = flow.out_of_eigenvectors(G * weights.ratio[:, None])
+    return flow.out_of_modes(*elimination.divided(H, G, ones))[:, :, 0]
 
 
 def escape_rate(flow: Flow) -> Array:
@@ -201,7 +199,7 @@ def escape_rate(flow: Flow) -> Array:
     It lies on one if a row that grows faster than a pivot's lies in the span of others.
     """
     weights, grade = _limit_weights(flow)
-    _, pivots, sizes = _triangular(flow.B, weights)
+    _, pivots, sizes = (x[..., 0] for x in elimination.triangular(flow.B, weights))
     rank, l = flow.B.shape[1], jnp.maximum(flow.exponents(), 0.0)
     order = jnp.argsort(-grade)[:rank]
     used = sizes > 0
@@ -209,7 +207,7 @@ def escape_rate(flow: Flow) -> Array:
     return jnp.max(jnp.where(missed, l[order] - jnp.where(used, l[pivots], 0.0), 0.0))
 
 
-def _limit_weights(flow: Flow) -> tuple[_Weights, Array]:
+def _limit_weights(flow: Flow) -> tuple[Weights, Array]:
     """Weights that stand for infinite time, and the class of every row's rate, 0 where it does not grow (N,)."""
     m, top = flow.s.shape[0], jnp.max(jnp.abs(flow.rates))
     s = jnp.where(flow.s <= REPEATED * flow.s[0], 0.0, flow.s)
@@ -221,140 +219,29 @@ def _limit_weights(flow: Flow) -> tuple[_Weights, Array]:
     first = jnp.concatenate([jnp.array([True]), l[order][:-1] <= 0])  # the smallest growing rate opens a class
     classes = jnp.cumsum(((steps | first) & (l[order] > 0)).astype(int))
     grade = jnp.zeros_like(classes).at[order].set(jnp.where(l[order] > 0, classes, 0))
-    growth, decayed = SEPARATED * grade.astype(l.dtype), jnp.where(l < 0, -SEPARATED, 0.0)
-    size = jnp.where(l == 0, 1.0, 2 * jnp.abs(l))
-    integral = jnp.where(l == 0, SEPARATED / 2, (jnp.log(flow.variance) - jnp.log(size)) / 2)
+    growth = jnp.where(l == 0, SEPARATED / 2, SEPARATED * grade.astype(l.dtype))  # l = 0 grows, but as a root of t
+    amplitude = jnp.where(l == 0, 1.0, jnp.sqrt(flow.variance / jnp.where(l == 0, 1.0, 2 * jnp.abs(l))))
     noise = 8 * float(jnp.finfo(l.dtype).eps) * flow.B.shape[0] ** 0.5 * jnp.linalg.norm(flow.B)
     floor = jnp.maximum(DEPENDENT * jnp.linalg.norm(flow.B, axis=1), noise)
-    return _Weights(growth, jnp.ones(()), decayed, integral, floor), grade
+    columns = (x[:, None] for x in (growth, amplitude, jnp.where(l > 0, 1 / amplitude, 0.0), floor))
+    growth, amplitude, ratio, floor = columns
+    return Weights(growth, jnp.ones(1), amplitude, ratio, floor), grade
 
 
-def _calm(flow: Flow, weights: _Weights, t: Array) -> tuple[Array, Array]:
-    """Early times: e^{Ft} in blocks of positive entries, so that a tiny W_1 beside a large W_2 keeps its digits."""
-    m, s, half = flow.s.shape[0], flow.s, flow.half
+def _calm(flow: Flow, t: Array) -> tuple[Array, Array, Array]:
+    """e^{Ft} Q0 early, in blocks of positive entries, so that a tiny W_1 beside a large W_2 keeps its digits."""
+    m, d_x, s, half = flow.s.shape[0], flow.V.shape[0], flow.s, flow.half
     l = flow.rates[:m]
     safe = jnp.where(l > 0, l, 1.0)
     near, far = 1 + jnp.abs(half) / safe, s**2 / (safe * (safe + jnp.abs(half)))  # 1 + |h| / l and 1 - |h| / l
-    up, down = jnp.where(l > 0, jnp.exp(l * t), 1.0) / 2, jnp.where(l > 0, jnp.exp(-l * t), 1.0) / 2
-    with_h, against_h = near * up + far * down, far * up + near * down
-    v_v = jnp.where(l > 0, jnp.where(half > 0, against_h, with_h), 1.0)
-    u_u = jnp.where(l > 0, jnp.where(half > 0, with_h, against_h), 1.0)
-    v_u = jnp.where(l > 0, s / safe * jnp.sinh(l * t), 0.0)
-    d_x = flow.V.shape[0]
-    along_v, along_u = flow.V.T @ flow.Z[:d_x], flow.U.T @ flow.Z[d_x:]
-    top = v_v[:, None] * along_v + v_u[:, None] * along_u
-    bottom = v_u[:, None] * along_v + u_u[:, None] * along_u
-    rest = jnp.exp(flow.rates[2 * m :] * t)[:, None] * flow.B[2 * m :]
-    H = jnp.exp(-flow.decay * t) * jnp.concatenate([top, bottom, rest])
-    G = jnp.exp(weights.grown + weights.integral)[:, None] * flow.B
-    return H, jnp.concatenate([G, jnp.eye(G.shape[1])])
-
-
-def _stable(flow: Flow, weights: _Weights) -> tuple[Array, Array]:
-    """All other times: K with columns of size 1 at most."""
-    T, pivots, sizes = _triangular(flow.B, weights)
-    log_size = jnp.where(sizes > 0, jnp.log(jnp.where(sizes > 0, sizes, 1.0)), -jnp.inf)
-    omega = weights.grown[pivots] + weights.integral[pivots] + log_size
-    large, own = (omega > 0)[None, :], (weights.grown + weights.integral)[:, None]
-    log_size = jnp.where(omega > 0, log_size, 0.0)[None, :]
-    in_K = jnp.where(large, weights.gap(pivots) - log_size, own)
-    decayed = (weights.decayed - weights.integral)[:, None]
-    K = jnp.concatenate([_times_exp(T, in_K), jnp.diag(jnp.exp(-jnp.maximum(omega, 0.0)))])
-    return flow.out_of_eigenvectors(_times_exp(T, in_K + decayed)), K
-
-
-def _times_exp(T: Array, exponent: Array) -> Array:
-    """T exp(exponent) where the product is moderate, though the factors may be far from it."""
-    half = jnp.exp(jnp.minimum(exponent, HUGE) / 2)
-    return (T * half) * half
-
-
-def _divided(H: Array, K: Array) -> Array:
-    """H R^{-1} with K = (orthonormal) R and positive diagonal of R."""
-    if K.shape[1] <= SIDE_BY_SIDE:
-        return _divided_by_columns(H, K)
-    R = jnp.linalg.qr(K, mode="r")
-    R = R * jnp.where(jnp.diagonal(R) < 0, -1.0, 1.0)[:, None]
-    return jax.scipy.linalg.solve_triangular(R, H.T, trans=1).T
-
-
-def _divided_by_columns(H: Array, K: Array) -> Array:
-    """`_divided` for few columns: arithmetic that fuses over many times, five times as fast as calls of LAPACK there.
-
-    Modified Gram-Schmidt, whose R is as good as that of reflections (Bjorck 1967, BIT 7, section 5).
-    """
-    columns, images = list(K.T), list(H.T)
-    for k in range(len(columns)):
-        size = jnp.sqrt(jnp.sum(columns[k] ** 2))
-        direction, images[k] = columns[k] / size, images[k] / size
-        for j in range(k + 1, len(columns)):
-            share = jnp.sum(direction * columns[j])
-            columns[j], images[j] = columns[j] - share * direction, images[j] - share * images[k]
-    return jnp.stack(images, axis=1)
-
-
-def _log_norms(B: Array) -> Array:
-    """ln |row|; -inf for a row of zeros."""
-    squares = jnp.sum(B**2, axis=1)
-    return jnp.where(squares > 0, jnp.log(jnp.where(squares > 0, squares, 1.0)) / 2, -jnp.inf)
-
-
-def _triangular(B: Array, weights: _Weights) -> tuple[Array, Array, Array]:
-    """B rotated from the right so that pivot k, the heaviest row left, is 0 beyond column k; pivots, |T[pivot k, k]|.
-
-    The rotation of a row does not depend on its weight, so nothing overflows, and rows keep their relative accuracy.
-    """
-    rank = B.shape[1]
-    if rank > SEQUENTIAL:
-        T, pivots, sizes, good = _guessed(B, weights)
-        return lax.cond(good, lambda: (T, pivots, sizes), lambda: _one_by_one(B, weights))
-    return _one_by_one(B, weights)
-
-
-def _guessed(B: Array, weights: _Weights) -> tuple[Array, Array, Array, Array]:
-    """`_triangular` with the rows of largest weight as pivots, and whether that was good enough."""
-    rank, own = B.shape[1], weights.grown + weights.integral
-    pivots = jnp.argsort(-(own + _log_norms(B)))[:rank]
-    T = B @ jnp.linalg.qr(B[pivots].T)[0]
-    place = jnp.full(B.shape[0], rank).at[pivots].set(jnp.arange(rank))
-    columns = jnp.arange(rank)
-    T = jnp.where(columns[None, :] > place[:, None], 0.0, T)
-    sizes = jnp.abs(T[pivots, columns])
-    scale = jnp.where(sizes > 0, sizes, 1.0)
-    large = own[pivots] + jnp.log(scale) > 0
-    relative = jnp.where(large[None, :], weights.gap(pivots) - jnp.log(scale)[None, :], own[:, None])
-    entries = jnp.where(T != 0, jnp.log(jnp.where(T != 0, jnp.abs(T), 1.0)) + relative, -jnp.inf)
-    floor = 0.0 if weights.floor is None else weights.floor[pivots]
-    return T, pivots, sizes, jnp.all(sizes > floor) & (jnp.max(entries) <= GROWTH)
-
-
-def _one_by_one(B: Array, weights: _Weights) -> tuple[Array, Array, Array]:
-    """`_triangular` by one reflection per pivot."""
-    rank, own = B.shape[1], weights.grown + weights.integral
-    columns, rows = jnp.arange(rank), jnp.arange(B.shape[0])
-
-    def step(k, carry):
-        T, free, pivots, sizes = carry
-        tail = jnp.where(columns[None, :] >= k, T, 0.0)
-        norms = _log_norms(tail)
-        if weights.floor is not None:
-            negligible = free & (norms <= jnp.log(weights.floor))
-            norms = jnp.where(negligible, -jnp.inf, norms)
-            T = jnp.where(negligible[:, None] & (columns[None, :] >= k), 0.0, T)
-        p = jnp.argmax(jnp.where(free, own + norms, -jnp.inf))
-        x = jnp.where(columns >= k, T[p], 0.0) * free[p].astype(B.dtype)  # no free row left: nothing to rotate
-        size = jnp.linalg.norm(x)
-        end = jnp.where(x[k] > 0, -size, size)
-        v = jnp.where(columns == k, x - end, x)
-        square = v @ v
-        T = T - (T @ (v * 2 / jnp.where(square > 0, square, 1.0)))[:, None] * v[None, :]
-        row = jnp.where(columns > k, 0.0, jnp.where(columns == k, end, T[p]))
-        T = jnp.where((rows == p)[:, None] & free[p], row[None, :], T)
-        return T, free & (rows != p), pivots.at[k].set(p), sizes.at[k].set(size)
-
-    if rank == 1:  # no rotation, not even of the sign
-        p = jnp.argmax(own + _log_norms(B))
-        return B, p[None], jnp.abs(B[p])
-    start = (B, jnp.ones(B.shape[0], bool), jnp.zeros(rank, int), jnp.zeros(rank))
-    T, _, pivots, sizes = lax.fori_loop(0, rank, step, start)
-    return T, pivots, sizes
+    of_v, of_u = (jnp.where(half > 0, *pair)[:, None] for pair in ((far, near), (near, far)))
+    moves, change = (l > 0)[:, None], jnp.expm1(l[:, None] * t[None])
+    up = 1 + change
+    v_v = jnp.where(moves, (of_v * up + of_u / up) / 2, 1.0)[:, None]
+    u_u = jnp.where(moves, (of_u * up + of_v / up) / 2, 1.0)[:, None]
+    v_u = jnp.where(moves, (s / safe)[:, None] * change * (2 + change) / (2 * up), 0.0)[:, None]  # s / l sinh(l t)
+    along_v, along_u = (flow.V.T @ flow.Z[:d_x])[:, :, None], (flow.U.T @ flow.Z[d_x:])[:, :, None]
+    rest = jnp.exp(flow.rates[2 * m :, None] * t[None])[:, None] * flow.B[2 * m :, :, None]
+    H = v_v * along_v + v_u * along_u, v_u * along_v + u_u * along_u, rest
+    fallen = jnp.exp(-flow.decay * t)[None, None]
+    return H[0] * fallen, H[1] * fallen, H[2] * fallen
