@@ -20,7 +20,7 @@ from jax.extend.core import ClosedJaxpr
 from ..network import Network
 from .drive import Run
 
-VERSION = f"1, JAX {jax.__version__}"  # raise the number when steps or the state change: JAX's releases round otherwise
+VERSION = f"2, JAX {jax.__version__}"  # raise the number when steps or the state change: JAX's releases round otherwise
 SECONDS = 5.0  # between two writes
 SHARE = 20  # a write may take one part in this many of the time of a run
 
