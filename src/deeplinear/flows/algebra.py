@@ -21,11 +21,6 @@ def scaled(factor: Any, network: Network) -> Network:
     return jax.tree.map(lambda W: factor * W, network)
 
 
-def weighted(coefficients: Array, slopes: Network) -> Network:
-    """Sum of coefficient times slope over a leading axis of slopes."""
-    return jax.tree.map(lambda k: jnp.sum(coefficients[:, None, None] * k, axis=0), slopes)
-
-
 def combine(coefficients: Iterable[Any], slopes: Iterable[Network]) -> Network:
     """Sum of coefficient times slope; coefficients that are the Python number 0 cost nothing."""
     terms = [(c, k) for c, k in zip(coefficients, slopes, strict=False) if not (isinstance(c, float) and c == 0)]

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ..network import Network
-from .algebra import combine, layer_norms, norm, plus, relative_norm, scaled, weighted
+from .algebra import combine, layer_norms, norm, plus, relative_norm, scaled
 
 ROUNDING = 5e-20  # rounding of a ROCK4 step relative to the state is this times s^8
 ROUNDING_SHARE = 0.1  # of the tolerance that rounding may use
@@ -125,22 +125,14 @@ def _rock4(field: Callable, network: Network, slope: Network, h: Array, member: 
     gain = scaled(h * mu[first], slope)
     start = first + 1, plus(network, 1.0, gain), gain
     _, g, _ = jax.lax.while_loop(lambda carry: carry[0] < last, stage, start)
-    a21, a31, a32, a41, a42, a43, *b = jnp.asarray(data["finish"])[member]
-    rows = [[a21, 0, 0, 0, 0], [a31, a32, 0, 0, 0], [a41, a42, a43, 0, 0], [*b, 0], [*b, 0]]
-    arguments = h * jnp.stack([jnp.stack([jnp.asarray(a, dtype=h.dtype) for a in row]) for row in rows])
-
-    def finish(carry):
-        i, point, _, rates = carry
-        rate = field(point)
-        rates = jax.tree.map(lambda all, k: jax.lax.dynamic_update_index_in_dim(all, k, i, 0), rates, rate)
-        return i + 1, plus(g, 1.0, weighted(arguments[i], rates)), rate, rates
-
-    none = jax.tree.map(lambda W: jnp.zeros((5, *W.shape), W.dtype), network)
-    # a loop, so that the field is compiled once
-    _, after, after_slope, rates = jax.lax.while_loop(
-        lambda carry: carry[0] < 5, finish, (jnp.zeros((), dtype=int), g, slope, none)
-    )
-    return after, after_slope, weighted(h * jnp.asarray(data["error"])[member], rates)
+    a21, a31, a32, a41, a42, a43, *b = h * jnp.asarray(data["finish"])[member]
+    k1 = field(g)
+    k2 = field(plus(g, a21, k1))
+    k3 = field(plus(g, 1.0, combine((a31, a32), (k1, k2))))
+    k4 = field(plus(g, 1.0, combine((a41, a42, a43), (k1, k2, k3))))
+    after = plus(g, 1.0, combine(b, (k1, k2, k3, k4)))
+    k5 = field(after)
+    return after, k5, combine(h * jnp.asarray(data["error"])[member], (k1, k2, k3, k4, k5))
 
 
 def _cnd4(field: Callable, network: Network, slope: Network, h: Array, member: Array, data: dict[str, np.ndarray]):
