@@ -117,14 +117,14 @@ def _rock4(field: Callable, network: Network, slope: Network, h: Array, member: 
     first, last = jnp.asarray(data["offset"])[member], jnp.asarray(data["offset"])[member + 1]
 
     def stage(carry):
-        # in increments g - g': fewer roundings, and nothing to be copied from stage to stage
-        j, here, gain = carry
-        gain = jax.tree.map(lambda d, k: ka[j] * d + (h * mu[j]) * k, gain, field(here))
-        return j + 1, plus(here, 1.0, gain), gain
+        j, before, here = carry
+        rate = field(here)
+        # (1 + ka) g - ka g' as g + ka (g - g'): fewer roundings
+        after = jax.tree.map(lambda g, g0, k: g + ka[j] * (g - g0) + (h * mu[j]) * k, here, before, rate)
+        return j + 1, here, after
 
-    gain = scaled(h * mu[first], slope)
-    start = first + 1, plus(network, 1.0, gain), gain
-    _, g, _ = jax.lax.while_loop(lambda carry: carry[0] < last, stage, start)
+    start = (first + 1, network, plus(network, h * mu[first], slope))
+    _, _, g = jax.lax.while_loop(lambda carry: carry[0] < last, stage, start)
     a21, a31, a32, a41, a42, a43, *b = h * jnp.asarray(data["finish"])[member]
     k1 = field(g)
     k2 = field(plus(g, a21, k1))
