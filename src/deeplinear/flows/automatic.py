@@ -14,7 +14,7 @@ from .stabilised import Stabilised
 
 # at rest conjugate gradients need no product, and whoever forms the whole matrix would soon be sent away
 EXPLICIT, IMPLICIT = Stabilised(), Rosenbrock(whole=False)
-LONG = 0.5  # share of the limit of stability from which an explicit step counts as long (115 stages)
+LONG = 0.2  # share of the limit of stability from which an explicit step counts as long (70 stages)
 PATIENCE = 3  # long explicit steps in a row before the implicit method is tried
 TRIAL = 4  # implicit steps before it is judged
 LIMIT_COST = 165.0  # evaluations of an explicit step at the limit of stability
