@@ -8,23 +8,36 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float, PRNGKeyArray
 from threadpoolctl import ThreadpoolController
 
 
-def thin_svd(M: Float[Array, "out in"]) -> tuple[Array, Array, Array]:
+def on_device(array: np.ndarray | Array) -> Array:
+    """The array as JAX's; `jnp.asarray` compiles a program for every shape."""
+    return array if isinstance(array, jax.Array) else jax.device_put(array)
+
+
+def _namespace(array: np.ndarray | Array) -> Any:
+    """numpy for its own arrays, so that no shape is compiled, and JAX's for its own."""
+    return np if isinstance(array, np.ndarray) else jnp
+
+
+def thin_svd(M: Any) -> tuple[Any, Any, Any]:
     """Thin SVD (U, s, V) with M = U diag(s) V^T and the entry of largest modulus in every column of U positive.
 
-    The signs make modes comparable between machines and runs; note that V, not V^T, is returned.
+    The signs make modes comparable between machines and runs; note that V, not V^T, is returned. On the host for an
+    array of numpy.
     """
-    U, s, Vt = jnp.linalg.svd(M, full_matrices=False)
-    largest = jnp.argmax(jnp.abs(U), axis=0)
-    signs = jnp.sign(U[largest, jnp.arange(U.shape[1])])
+    xp = _namespace(M)
+    U, s, Vt = xp.linalg.svd(M, full_matrices=False)
+    largest = xp.argmax(xp.abs(U), axis=0)
+    signs = xp.sign(U[largest, xp.arange(U.shape[1])])
     return U * signs[None, :], s, Vt.T * signs[None, :]
 
 
-def from_svd(U: Float[Array, "out mode"], s: Float[Array, " mode"], V: Float[Array, "in mode"]) -> Array:
+def from_svd(U: Any, s: Any, V: Any) -> Any:
     """U diag(s) V^T."""
     return (U * s[None, :]) @ V.T
 
@@ -65,26 +78,34 @@ def chain(matrices: Sequence[Array]) -> Array:
     return reduce(product, matrices[::-1])
 
 
-@jax.custom_jvp
-def psd_root(S: Float[Array, "n n"]) -> tuple[Array, Array, Array]:
+def psd_root(S: Any) -> tuple[Any, Any, Any]:
     """Symmetric root R of a positive semidefinite S, its pseudo-inverse, and the projector onto the range of S.
 
     Eigenvalues at most n eps lam_max count as zero, the accuracy to which they can be known. Differentiable where S
-    keeps its rank, repeated eigenvalues included; a second time only where they differ.
+    keeps its rank, repeated eigenvalues included; a second time only where they differ. On the host for an array of
+    numpy.
     """
+    return _psd_root(S) if isinstance(S, np.ndarray) else _differentiable_root(S)
+
+
+def _psd_root(S: Any) -> tuple[Any, Any, Any]:
     Q, kept, root, inverse = _root_spectrum(S)
     return from_svd(Q, root, Q), from_svd(Q, inverse, Q), from_svd(Q, kept.astype(S.dtype), Q)
 
 
-def _root_spectrum(S: Array) -> tuple[Array, Array, Array, Array]:
+def _root_spectrum(S: Any) -> tuple[Any, Any, Any, Any]:
     """Eigenvectors, which eigenvalues count as nonzero, their roots and inverse roots (0 for the others)."""
-    eigenvalues, Q = jnp.linalg.eigh((S + S.T) / 2)
-    kept = eigenvalues > rank_tolerance(S.shape[0]) * jnp.max(jnp.abs(eigenvalues))
-    root = jnp.where(kept, jnp.sqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
-    return Q, kept, root, jnp.where(kept, 1 / jnp.where(kept, root, 1.0), 0.0)
+    xp = _namespace(S)
+    eigenvalues, Q = xp.linalg.eigh((S + S.T) / 2)
+    kept = eigenvalues > rank_tolerance(S.shape[0]) * xp.max(xp.abs(eigenvalues))
+    root = xp.where(kept, xp.sqrt(xp.where(kept, eigenvalues, 1.0)), 0.0)
+    return Q, kept, root, xp.where(kept, 1 / xp.where(kept, root, 1.0), 0.0)
 
 
-@psd_root.defjvp
+_differentiable_root = jax.custom_jvp(_psd_root)
+
+
+@_differentiable_root.defjvp
 def _psd_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple, tuple]:
     """Derivatives by divided differences of eigenvalues a, b: differentiating `eigh` would bring 1 / (a - b).
 
@@ -100,7 +121,7 @@ def _psd_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple,
     of_inverse = jnp.where(both, -inverse[:, None] * inverse[None, :] * of_root, jnp.where(one, reach**3, 0.0))
     of_projector = jnp.where(one, reach**2, 0.0)
     rotated = Q.T @ ((dS + dS.T) / 2) @ Q
-    return psd_root(S), tuple(Q @ (part * rotated) @ Q.T for part in (of_root, of_inverse, of_projector))
+    return _differentiable_root(S), tuple(Q @ (part * rotated) @ Q.T for part in (of_root, of_inverse, of_projector))
 
 
 def rank_tolerance(n: int) -> float:

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from . import _wiring
-from ._linalg import chain
+from ._linalg import chain, on_device
 from ._wiring import Skip
 
 
@@ -274,7 +274,7 @@ def _matrix(l: int, W: Any) -> Array:
         W = W.astype(float)
     if not isinstance(W, Tracer) and not np.isfinite(W).all():
         raise ValueError(f"`weights`: layer {l} has entries that are NaN or infinite; give finite weights")
-    return jnp.asarray(W)
+    return on_device(W)
 
 
 def _in_order(arrays: Mapping[str, Any]) -> list[Any]:

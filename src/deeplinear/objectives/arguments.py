@@ -8,6 +8,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._linalg import on_device
+
 
 def traced(*values: Any) -> bool:
     """Whether JAX is tracing any of these: shapes can be checked then, numbers cannot."""
@@ -26,7 +28,7 @@ def numbers(name: str, value: Any, ndim: int, axes: str) -> Array:
         bad = np.count_nonzero(~np.isfinite(array))
         if bad:
             raise ValueError(f"`{name}`: has {bad} entries that are not finite; drop or fill them first")
-    return jnp.asarray(array)
+    return on_device(array)
 
 
 def samples(X: Any, Y: Any, name: str = "Y") -> tuple[Array, Array]:

@@ -3,11 +3,12 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._linalg import from_svd, product, psd_root, thin_svd
+from .._linalg import from_svd, on_device, product, psd_root, thin_svd
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
 from ..data import Modes, Moments, Whitening, check_samples
@@ -40,21 +41,24 @@ class SquaredError(eqx.Module):
     scale: LossScale = eqx.field(static=True)
 
     def __init__(self, sigma_yx: Any, sigma_xx: Any, trace_yy: Any, scale: LossScale, factor: Any):
-        sigma_yx = jnp.asarray(sigma_yx, dtype=float)
+        # on the host unless JAX traces: seven small programs would otherwise be compiled, or found in a cache, for it
+        xp = jnp if traced(sigma_yx, sigma_xx, trace_yy, factor) else np
+        sigma_yx = xp.asarray(sigma_yx, dtype=float)
         self.scale = scale
-        self.factor = jnp.asarray(factor, dtype=sigma_yx.dtype)
+        factor, root = xp.asarray(factor, dtype=sigma_yx.dtype), None
         if sigma_xx is None:
-            self._sigma_xx = self._root_xx = None
-            self.optimum = targets = sigma_yx
+            optimum = targets = sigma_yx
         else:
-            sigma_xx = jnp.asarray(sigma_xx, dtype=sigma_yx.dtype)
-            self._sigma_xx = (sigma_xx + sigma_xx.T) / 2  # so that its derivative is that of a symmetric matrix
-            self._root_xx, inverse, _ = psd_root(self._sigma_xx)
+            sigma_xx = xp.asarray(sigma_xx, dtype=sigma_yx.dtype)
+            sigma_xx = (sigma_xx + sigma_xx.T) / 2  # so that its derivative is that of a symmetric matrix
+            root, inverse, _ = psd_root(sigma_xx)
             targets = sigma_yx @ inverse
-            self.optimum = targets @ inverse
-        explained = jnp.sum(targets**2)
-        total = explained if trace_yy is None else jnp.asarray(trace_yy, dtype=sigma_yx.dtype)
-        self.minimum = self.factor / 2 * jnp.maximum(total - explained, 0.0)
+            optimum = targets @ inverse
+        explained = xp.sum(targets**2)
+        total = explained if trace_yy is None else xp.asarray(trace_yy, dtype=sigma_yx.dtype)
+        minimum = factor / 2 * xp.maximum(total - explained, 0.0)
+        numbers = optimum, minimum, factor, sigma_xx, root
+        self.optimum, self.minimum, self.factor, self._sigma_xx, self._root_xx = jax.tree.map(on_device, numbers)
 
     @classmethod
     def of(cls, X: Any, Y: Any, scale: LossScale = HALF_MEAN) -> "SquaredError":
@@ -184,6 +188,8 @@ class SquaredError(eqx.Module):
 
     def optimum_at_rank(self, max_rank: int) -> Matrix:
         """A matrix of rank at most `max_rank` with the smallest loss (unique if singular values differ there)."""
+        if max_rank >= min(self.optimum.shape):
+            return self.optimum
         best, _ = self._split(max_rank)
         return best if self._sigma_xx is None else best @ psd_root(self._sigma_xx)[1]
 
@@ -194,7 +200,10 @@ class SquaredError(eqx.Module):
         """W* R in its best part of rank `max_rank` and the rest."""
         if max_rank < 0:
             raise ValueError(f"`max_rank`: got {max_rank}; a rank is at least 0")
-        U, s, V = thin_svd(self._rooted(self.optimum))
+        whole = self._rooted(self.optimum)
+        if max_rank >= min(whole.shape):
+            return whole, jnp.zeros_like(whole)
+        U, s, V = thin_svd(whole)
         kept = jnp.arange(s.shape[0]) < max_rank
         return from_svd(U, jnp.where(kept, s, 0.0), V), from_svd(U, jnp.where(kept, 0.0, s), V)
 

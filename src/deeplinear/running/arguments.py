@@ -51,7 +51,7 @@ def is_traced(objective: Any, network: Network, *others: Any) -> bool:
     """Whether JAX is tracing this call: no number can be looked at, and the whole run has to be JAX code."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((objective, network, others))):
         return True
-    if isinstance(jnp.zeros(()), Tracer):  # inside `jax.jit` even constants become tracers
+    if isinstance(jax.device_put(0.0), Tracer):  # inside `jax.jit` even constants become tracers
         return True
     # a plain function may have closed over a tracer; its value shows it
     if isinstance(objective, eqx.Module) or network.weights[0].ndim > 2:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._linalg import thin_svd
 from ..network import Network
 from ..objectives import SquaredError, gradient_of, knows_minimum
 from .compiling import jitted
@@ -77,7 +78,10 @@ def on_host(surveyed: tuple) -> Landmarks:
         return Landmarks(noise, float(ahead), None, None, 0.0, None)
     excess, of_zero, tail, modes = known
     if modes is not None:
-        U, V, targets = (np.asarray(part) for part in modes)
+        # here and not in compiled code: what calls LAPACK there waits for JAX to import scipy.linalg
+        sigma_yx, best = (np.asarray(part) for part in modes)
+        U, _, V = thin_svd(sigma_yx)
+        targets = np.sum(U * (best @ V), axis=0)
         seen = np.abs(targets) > 1e-12 * np.abs(targets).max(initial=0.0)
         modes = (U, V, np.where(seen, 1 / np.where(seen, targets, 1.0), 0.0))
     return Landmarks(noise, float(ahead), float(excess), float(of_zero), float(tail), modes)
@@ -95,9 +99,7 @@ def survey(objective: Any, network: Network) -> tuple:
     if not isinstance(objective, SquaredError):
         return *sizes, (*losses, jnp.zeros(()), None)
     tail = objective.minimum_at_rank(rank) - objective.minimum
-    U, _, V = objective.modes
-    modes = U, V, jnp.sum(U * (objective.optimum_at_rank(rank) @ V), axis=0)
-    return *sizes, (*losses, tail, modes)
+    return *sizes, (*losses, tail, (objective.sigma_yx, objective.optimum_at_rank(rank)))
 
 
 def _size_ahead(objective: Any, zero: Array) -> Array:
