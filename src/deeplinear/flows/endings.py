@@ -5,10 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..curvature import lowest_eigenvalue
 from ..network import Network
 from ..objectives import SquaredError
-from ..obstructions import obstruction
 from ..running.landmarks import AT_REST, Landmarks, Standing
 from ..trajectory import Ending
 from .stepping import Problem
@@ -62,11 +60,17 @@ def judge(
         elif kind == "critical point" and problem.mask is None:
             kind = "saddle"
     message = MESSAGES[kind].format(excess=float("nan") if excess is None else excess, steps=steps)
-    rate = max(-lowest_eigenvalue(problem.objective, network), 0.0) if kind == "saddle" else None
+    rate = _escape_rate(problem.objective, network) if kind == "saddle" else None
     W, loss = np.asarray(stand.W), float(stand.loss)
     if not np.isfinite(W).all() and np.isnan(loss):  # inf - inf, or inf, as the compiler happens to add
         loss = np.inf
     return Ending(kind, loss, excess, t, gradient_norm, marks.learned(W), rate, message)
+
+
+def _escape_rate(objective: Any, network: Network) -> float:
+    from ..curvature import lowest_eigenvalue  # a fortieth of a second that only runs which end at saddles wait for
+
+    return max(-lowest_eigenvalue(objective, network), 0.0)
 
 
 def explained(ending: Ending, problem: Problem, start: Network, bound: float | None) -> Ending:
@@ -79,6 +83,8 @@ def explained(ending: Ending, problem: Problem, start: Network, bound: float | N
     whole = problem.mask is None and problem.weight_decay is None
     if not whole or not isinstance(problem.objective, SquaredError):
         return ending
+    from ..obstructions import obstruction  # as above
+
     found = obstruction(problem.objective, start)
     if found is None:
         return ending
