@@ -14,12 +14,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from threadpoolctl import ThreadpoolController
 
 
-def on_device(array: np.ndarray | Array) -> Array:
-    """The array as JAX's; `jnp.asarray` compiles a program for every shape."""
-    return array if isinstance(array, jax.Array) else jax.device_put(array)
+def on_device(array: Any) -> Array:
+    """The array as JAX's, a copy if it is numpy's; `jnp.asarray` compiles a program for every shape."""
+    return array if isinstance(array, jax.Array) else jax.device_put(np.array(array))  # it may keep what it is given
 
 
-def _namespace(array: np.ndarray | Array) -> Any:
+def _namespace(array: Any) -> Any:
     """numpy for its own arrays, so that no shape is compiled, and JAX's for its own."""
     return np if isinstance(array, np.ndarray) else jnp
 

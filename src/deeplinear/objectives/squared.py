@@ -201,8 +201,11 @@ class SquaredError(eqx.Module):
         if max_rank < 0:
             raise ValueError(f"`max_rank`: got {max_rank}; a rank is at least 0")
         whole = self._rooted(self.optimum)
+        nothing = jnp.zeros_like(whole)
+        if max_rank == 0:
+            return nothing, whole
         if max_rank >= min(whole.shape):
-            return whole, jnp.zeros_like(whole)
+            return whole, nothing
         U, s, V = thin_svd(whole)
         kept = jnp.arange(s.shape[0]) < max_rank
         return from_svd(U, jnp.where(kept, s, 0.0), V), from_svd(U, jnp.where(kept, 0.0, s), V)
