@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
-.PHONY: demo test test-slow clean
+.PHONY: demo test test-slow search clean
 
 demo: .venv/installed
 	$(BIN)/deeplinear learn
@@ -16,6 +16,9 @@ test: .venv/tested
 	$(BIN)/pyright --threads 2
 	$(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow and not alone' --durations=20
 	XLA_FLAGS= $(BIN)/pytest -q -m alone tests
+
+search: .venv/tested
+	$(BIN)/pytest -q -n 2 --dist worksteal -m search --hypothesis-profile search --durations=20 tests
 
 test-slow: .venv/tested
 	XLA_FLAGS= $(BIN)/pytest -q -n 2 --dist loadfile -m 'not alone' --hypothesis-profile thorough --durations=20
