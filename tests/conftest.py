@@ -29,7 +29,7 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
-# a new shape is compiled for seconds: few examples for `make test`, more for `make test-slow`, a campaign for `make search`
+# a new shape is compiled for seconds: few examples for `make test`, more for `make test-slow`, many for `make search`
 for profile, examples in {"quick": 8, "thorough": 60, "search": 10_000}.items():
     hypothesis.settings.register_profile(
         profile,
