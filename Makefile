@@ -5,7 +5,24 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
-.PHONY: demo test test-slow search clean
+# the compiled engine, once for each instruction set: no C++ runtime, nothing but the C library
+CXX ?= g++
+ENGINE := src/deeplinear/_engine
+ENGINE_SOURCES := $(sort $(wildcard engine/*.cpp engine/*.h))
+ENGINE_FLAGS := -std=c++17 -O3 -fno-exceptions -fno-rtti -fno-math-errno -fno-threadsafe-statics -fPIC \
+	-fvisibility=hidden -Wall -Wextra -Werror -Wno-psabi \
+	-DDEEPLINEAR_SOURCES='"$(shell cat $(ENGINE_SOURCES) | sha256sum | cut -c 1-16)"'
+ENGINE_LINK := -shared -nodefaultlibs -lm -lc -lgcc
+ifeq ($(shell uname -m),x86_64)
+LEVELS := baseline v3 v4
+MARCH_baseline := -march=x86-64
+MARCH_v3 := -march=x86-64-v3
+MARCH_v4 := -march=x86-64-v4
+else
+LEVELS := baseline
+endif
+
+.PHONY: demo test test-slow search engine clean
 
 demo: .venv/installed
 	$(BIN)/deeplinear learn
@@ -34,5 +51,12 @@ test-slow: .venv/tested
 	$(INSTALL) --constraint constraints.txt --editable '.[test]'
 	@touch $@ .venv/installed
 
+engine: $(LEVELS:%=$(ENGINE)/deeplinear_%.so)
+
+$(ENGINE)/deeplinear_%.so: $(ENGINE_SOURCES) Makefile
+	@mkdir -p $(ENGINE)
+	$(CXX) $(ENGINE_FLAGS) $(MARCH_$*) $(filter %.cpp,$^) $(ENGINE_LINK) -o $@.partial
+	@mv $@.partial $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv $(ENGINE)

@@ -1,0 +1,106 @@
+#include "linear_algebra.h"
+
+#include <float.h>
+
+namespace deeplinear {
+namespace {
+
+constexpr int MOST_SWEEPS = 40;  // about 8 are needed
+
+size_t width(const Matrix &M) { return (size_t(M.columns) + 3) / 4 * 4; }
+
+double row_dot(const Matrix &M, int i, int j) {
+    const double *a = M.row(i), *b = M.row(j);
+    Vector4 sum = {};
+    for (size_t k = 0; k < width(M); k += 4) sum += load<Vector4>(a + k) * load<Vector4>(b + k);
+    return sum_of(sum);
+}
+
+// (row i, row j) -> (c row i - s row j, s row i + c row j)
+void rotate(const Matrix &M, int i, int j, double c, double s) {
+    double *a = M.row(i), *b = M.row(j);
+    for (size_t k = 0; k < width(M); k += 4) {
+        const Vector4 x = load<Vector4>(a + k), y = load<Vector4>(b + k);
+        store(a + k, c * x - s * y);
+        store(b + k, s * x + c * y);
+    }
+}
+
+// row i -= factor * row k
+void eliminate(const Matrix &M, int i, int k, double factor) {
+    double *a = M.row(i);
+    const double *b = M.row(k);
+    for (size_t j = 0; j < width(M); j += 4) store(a + j, load<Vector4>(a + j) - factor * load<Vector4>(b + j));
+}
+
+}  // namespace
+
+// Source: Hestenes (1958), J. SIAM 6, 51-90; Golub and Van Loan (2013), Matrix Computations, section 8.6.3.
+void orthogonalise(const Matrix &A, const Matrix &J, double *squares) {
+    for (int i = 0; i < J.rows; i++) {
+        clear(J.row(i), J.stride);
+        J.row(i)[i] = 1;
+    }
+    bool turned = true;
+    for (int sweep = 0; sweep < MOST_SWEEPS && turned; sweep++) {
+        turned = false;
+        double largest = 0;
+        for (int i = 0; i < A.rows; i++) {
+            squares[i] = row_dot(A, i, i);
+            largest = greater(largest, squares[i]);
+        }
+        const double nothing = A.columns * DBL_EPSILON * (A.columns * DBL_EPSILON) * largest;
+        for (int i = 0; i < A.rows; i++)
+            for (int j = i + 1; j < A.rows; j++) {
+                if (!(squares[i] > nothing && squares[j] > nothing)) continue;  // a row of rounding has no direction
+                const double product = row_dot(A, i, j);
+                if (!(fabs(product) > A.columns * DBL_EPSILON * sqrt(squares[i]) * sqrt(squares[j]))) continue;
+                const double zeta = (squares[j] - squares[i]) / (2 * product);
+                const double t = copysign(1 / (fabs(zeta) + sqrt(1 + zeta * zeta)), zeta), c = 1 / sqrt(1 + t * t);
+                rotate(A, i, j, c, c * t);
+                rotate(J, i, j, c, c * t);
+                squares[i] -= t * product;
+                squares[j] += t * product;
+                turned = true;
+            }
+    }
+    for (int i = 0; i < A.rows; i++) squares[i] = row_dot(A, i, i);
+}
+
+// Gauss-Jordan elimination; no pivoting, for the pivots of a positive definite matrix are never small by cancellation.
+bool invert(const Matrix &A) {
+    for (int k = 0; k < A.rows; k++) {
+        double *row = A.row(k);
+        if (!(row[k] > 0)) return false;
+        const double scale = 1 / row[k];
+        row[k] = 1;
+        for (size_t j = 0; j < width(A); j += 4) store(row + j, scale * load<Vector4>(row + j));
+        for (int i = 0; i < A.rows; i++) {
+            if (i == k) continue;
+            const double factor = A.row(i)[k];
+            A.row(i)[k] = 0;
+            eliminate(A, i, k, factor);
+        }
+    }
+    return true;
+}
+
+// Elimination in the order of the largest diagonal entry that is left. A pivot that is used up is marked by a zero, which
+// no pivot left can be without ending the elimination.
+double pivot_ratio(const Matrix &A) {
+    double first = 0, last = 0;
+    for (int step = 0; step < A.rows; step++) {
+        int k = 0;
+        for (int i = 1; i < A.rows; i++)
+            if (A.row(i)[i] > A.row(k)[k]) k = i;
+        last = A.row(k)[k];
+        if (!(last > 0)) return INFINITY;
+        if (step == 0) first = last;
+        for (int i = 0; i < A.rows; i++)
+            if (i != k && A.row(i)[i] != 0) eliminate(A, i, k, A.row(i)[k] / last);
+        A.row(k)[k] = 0;
+    }
+    return first / last;
+}
+
+}  // namespace deeplinear

@@ -1,0 +1,19 @@
+// Singular values by rotations of rows, inverses and condition of positive definite matrices.
+#pragma once
+#include "vectors.h"
+
+namespace deeplinear {
+
+// Turns the rows of A (m, n) until they are orthogonal: on return A holds diag(s) V^T and J (m, m) the turns, so that
+// J A_before = A_after. J's rows are left singular vectors, complete and orthonormal whatever the rank; of a positive
+// semidefinite A they are eigenvectors. `squares` (m) receives the squared norms of the rows. Any order.
+void orthogonalise(const Matrix &A, const Matrix &J, double *squares);
+
+// The inverse of a symmetric positive definite matrix, in its place; false where it is not positive definite.
+bool invert(const Matrix &A);
+
+// The first pivot over the last of a symmetric matrix: about its condition number, never more; infinite where it is not
+// positive definite to rounding. Destroys A.
+double pivot_ratio(const Matrix &A);
+
+}  // namespace deeplinear

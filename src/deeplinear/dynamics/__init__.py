@@ -1,0 +1,1 @@
+"""How networks move: the compiled engine and what drives it."""
