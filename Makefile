@@ -27,17 +27,17 @@ endif
 demo: .venv/installed
 	$(BIN)/deeplinear learn
 
-test: .venv/tested
+test: .venv/tested engine
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --threads 2
 	$(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow and not alone' --durations=20
 	XLA_FLAGS= $(BIN)/pytest -q -m alone tests
 
-search: .venv/tested
+search: .venv/tested engine
 	$(BIN)/pytest -q -n 2 --dist worksteal -m search --hypothesis-profile search --durations=20 tests
 
-test-slow: .venv/tested
+test-slow: .venv/tested engine
 	XLA_FLAGS= $(BIN)/pytest -q -n 2 --dist loadfile -m 'not alone' --hypothesis-profile thorough --durations=20
 
 .venv/bin/python:
@@ -55,8 +55,7 @@ engine: $(LEVELS:%=$(ENGINE)/deeplinear_%.so)
 
 $(ENGINE)/deeplinear_%.so: $(ENGINE_SOURCES) Makefile
 	@mkdir -p $(ENGINE)
-	$(CXX) $(ENGINE_FLAGS) $(MARCH_$*) $(filter %.cpp,$^) $(ENGINE_LINK) -o $@.partial
-	@mv $@.partial $@
+	$(CXX) $(ENGINE_FLAGS) $(MARCH_$*) $(filter %.cpp,$^) $(ENGINE_LINK) -o $@.$$$$ && mv $@.$$$$ $@
 
 clean:
 	rm -rf .venv $(ENGINE)

@@ -84,6 +84,7 @@ void end_to_end(const Problem &problem, double *network, const Chain &chain, con
 }
 
 void velocity(const Problem &problem, Chain &chain, double *network, double *out) {
+    if (problem.stopped()) return;
     const Layout &layout = problem.layout;
     const int top = layout.depth - 1;
     if (top > 0) chain.above[top - 1] = layout.layer(network, top);
@@ -102,6 +103,7 @@ void velocity(const Problem &problem, Chain &chain, double *network, double *out
 
 void derivative(
     const Problem &problem, const Chain &at, Chain &moved, double *network, double *direction, double *out) {
+    if (problem.stopped()) return;
     const Layout &layout = problem.layout;
     const int top = layout.depth - 1;
     Matrix change = layout.layer(direction, top);  // of the product of the layers from l on

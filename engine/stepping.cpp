@@ -187,7 +187,8 @@ bool Integration::look(bool accepted, double lasted, double longest_t, double lo
     Progress &p = now;
     end_to_end(problem, p.network, work.chain, W);
     if (p.status != DEEPLINEAR_REACHED) {
-        if (norm(p.slope, layout.size()) <= p.noise * sensitivity(layout, p.network)) p.status = DEEPLINEAR_STATIONARY;
+        const double rounding = p.noise * sensitivity(layout, p.network);
+        if (norm(p.slope, layout.size()) <= rounding && is_finite(rounding)) p.status = DEEPLINEAR_STATIONARY;
         if (excess(problem, W, work.chain) <= settings.goal) p.status = DEEPLINEAR_GOAL;
     }
     if (!accepted) return false;

@@ -1,10 +1,12 @@
 """Settings for every test: 64 bits, no silent broadcasting or promotion, compiled programs kept between runs."""
 
 import os
+import subprocess
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "jax_enable_x64": "1",
     "jax_numpy_rank_promotion": "raise",
@@ -60,3 +62,14 @@ def without_annotations():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def engine_library():
+    """The compiled engine, built from the sources as they are; without a compiler the tests that want it fail."""
+    try:
+        done = subprocess.run(["make", "--silent", "engine"], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    except FileNotFoundError:
+        pytest.fail("the engine's tests build it with `make engine`, and there is no `make` here")
+    if done.returncode:
+        pytest.fail(f"`make engine` failed; it needs a C++17 compiler (CXX=...):\n{done.stderr[-2000:]}")

@@ -36,7 +36,7 @@ FLOORS = {
         "sequences",
         "running",
     },
-    4: {"flows", "descent", "exact", "diagnostics", "landscape"},
+    4: {"dynamics", "flows", "descent", "exact", "diagnostics", "landscape"},
     5: {"predict", "measuring", "theory", "generalisation"},
     6: {"learning"},
     7: {"reproduce", "estimator", "twins"},

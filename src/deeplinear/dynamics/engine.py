@@ -5,6 +5,7 @@ needed. DEEPLINEAR_ENGINE=baseline, v3 or v4 forces one.
 """
 
 import ctypes
+import hashlib
 import os
 import threading
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ import numpy as np
 
 ABI = 1
 FOLDER = Path(__file__).parents[1] / "_engine"
+SOURCES = Path(__file__).parents[3] / "engine"
+"""Where its sources are, in a source tree."""
 LEVELS = {"baseline": 1, "v3": 3, "v4": 4}
 """What a library is called, and what a processor must be able to run (`deeplinear_processor`)."""
 FORCED = "DEEPLINEAR_ENGINE"
@@ -31,6 +34,7 @@ FORMULAS = ("rock4", "cnd4", "rodas4", "dopri8")
 SEGMENT_SECONDS = 0.1  # of a segment: how long the caller's thread may not look for Ctrl-C
 LOOK_SECONDS = 0.05  # between looks for Ctrl-C while a segment runs beside
 LONGEST_STEP = 165  # evaluations in a long step
+WIDEST = 2**31 - 65  # that the engine counts to
 SLOWEST = 1e9  # multiplications a second that every machine can do
 REFUSALS = {
     1: "there is not enough memory for a network of these widths",
@@ -153,7 +157,15 @@ def _open(level: str) -> Engine:
         call[name] = function
     if call["abi"]() != ABI:
         raise ImportError(f"the compiled engine {path} has interface {call['abi']()}, not {ABI}; {REBUILD}")
+    if SOURCES.is_dir() and call["sources"]().decode() != hash_of_sources():
+        raise ImportError(f"the compiled engine {path} is older than its sources in {SOURCES}; run `make engine`")
     return Engine(level, call)
+
+
+def hash_of_sources() -> str:
+    """What `make engine` writes into a library: a hash of all its sources in the order of their names."""
+    files = sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -169,8 +181,8 @@ class Problem:
     optimum: np.ndarray
     root: np.ndarray | None = None
     factor: float = 1.0
-    rates: Sequence[float] | None = None
-    decay: Sequence[float] | None = None
+    rates: Sequence[float] | np.ndarray | None = None
+    decay: Sequence[float] | np.ndarray | None = None
     mask: Sequence[np.ndarray] | None = None
 
 
@@ -264,6 +276,8 @@ def _shapes(layers: Sequence[np.ndarray]) -> list[tuple[int, int]]:
     shapes = [np.shape(W) for W in layers]
     if not shapes or any(len(shape) != 2 for shape in shapes):
         raise ValueError(f"`weights`: have shapes {shapes}; give one matrix per layer")
+    if max(max(shape) for shape in shapes) > WIDEST:
+        raise MemoryError(f"`weights`: have shapes {shapes}; no machine holds a network of these widths")
     return [(int(rows), int(columns)) for rows, columns in shapes]
 
 
@@ -379,17 +393,22 @@ class Run:
         if self._short or threading.current_thread() is not threading.main_thread():
             self._engine.call["advance"](*arguments)
             return self.summary()
-        beside = threading.Thread(target=self._engine.call["advance"], args=arguments)
-        beside.start()
+        over = threading.Event()  # not `join`: Ctrl-C in it makes threads look dead (Python 3.11)
+
+        def work() -> None:
+            try:
+                self._engine.call["advance"](*arguments)
+            finally:
+                over.set()
+
         try:
-            while beside.is_alive():
-                beside.join(LOOK_SECONDS)
+            threading.Thread(target=work).start()
+            while not over.wait(LOOK_SECONDS):
                 if interrupted is not None and interrupted.is_set():
                     self.stop()
         finally:  # KeyboardInterrupt where nobody handles it
-            if beside.is_alive():
-                self.stop()
-                beside.join()
+            self.stop()
+            over.wait()
         return self.summary()
 
     def summary(self) -> Summary:
