@@ -22,7 +22,7 @@ else
 LEVELS := baseline
 endif
 
-.PHONY: demo test test-slow search engine clean
+.PHONY: demo test test-slow search engine sanitize clean
 
 demo: .venv/installed
 	$(BIN)/deeplinear learn
@@ -56,6 +56,14 @@ engine: $(LEVELS:%=$(ENGINE)/deeplinear_%.so)
 $(ENGINE)/deeplinear_%.so: $(ENGINE_SOURCES) Makefile
 	@mkdir -p $(ENGINE)
 	$(CXX) $(ENGINE_FLAGS) $(MARCH_$*) $(filter %.cpp,$^) $(ENGINE_LINK) -o $@.$$$$ && mv $@.$$$$ $@
+
+# every door of the engine under AddressSanitizer and UBSan, over random problems
+SANITIZED ?= 2000
+sanitize:
+	@mkdir -p $(ENGINE)
+	$(CXX) $(filter-out -O3,$(ENGINE_FLAGS)) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
+		$(MARCH_v3) $(wildcard engine/*.cpp) tests/engine_sanitize.cpp -o $(ENGINE)/sanitize
+	$(ENGINE)/sanitize $(SANITIZED)
 
 clean:
 	rm -rf .venv $(ENGINE)
