@@ -45,7 +45,8 @@ class Case:
     def velocity(self, weights):
         """-eta (S^T grad P^T + gamma W) of every layer, masked."""
         gradient = self.factor * (product(weights, self.optimum.shape[1]) - self.optimum) @ self.sigma
-        return self._slopes(weights, [gradient], lambda l, S, P: S[0].T @ gradient @ P[0].T + self.decay[l] * weights[l])
+        slope = lambda l, S, P: S[0].T @ gradient @ P[0].T + self.decay[l] * weights[l]
+        return self._slopes(weights, [], slope)
 
     def derivative(self, weights, direction):
         """The product rule, written out."""
@@ -64,7 +65,7 @@ class Case:
         for l, W in enumerate(weights):
             above, below = weights[l + 1 :], weights[:l]
             S, P = [product(above, W.shape[0])], [product(below, weights[0].shape[1])]
-            if len(direction) == len(weights):
+            if direction:
                 S.append(moved_product(above, direction[l + 1 :], W.shape[0]))
                 P.append(moved_product(below, direction[:l], weights[0].shape[1]))
             slopes.append(np.where(self.mask[l], -self.rates[l] * f(l, S, P), 0.0))
@@ -91,7 +92,9 @@ def random_case(seed, widest=12, deepest=5, plain=False):
         ones, mask = np.ones(depth), [np.ones(W.shape, dtype=bool) for W in weights]
         return Case(weights, optimum, root, 1.0, ones, 0 * ones, mask)
     mask = [rng.random(W.shape) < 0.8 for W in weights]
-    return Case(weights, optimum, root, rng.uniform(0.5, 2), rng.uniform(0.5, 2, depth), rng.uniform(0, 0.1, depth), mask)
+    return Case(
+        weights, optimum, root, rng.uniform(0.5, 2), rng.uniform(0.5, 2, depth), rng.uniform(0, 0.1, depth), mask
+    )
 
 
 def all_of(run, **segment):

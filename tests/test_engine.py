@@ -6,16 +6,18 @@ import signal
 import subprocess
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import cnd4_numpy
+import generate_engine_tables
 import numpy as np
 import pytest
 import rock4_numpy
 from engine_problems import all_of, product, random_case
 from scipy.integrate import solve_ivp
 
-from deeplinear.dynamics import engine
+from deeplinear.dynamics import engine, library
 from deeplinear.dynamics.engine import Problem, Run, Settings
 
 pytestmark = pytest.mark.usefixtures("engine_library")
@@ -23,18 +25,18 @@ LIBC = {"calloc", "clock_gettime", "fmax", "free", "memcpy", "memset"}
 LOADER = {"_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize", "__gmon_start__"}
 
 
-@pytest.fixture(params=engine.LEVELS)
+@pytest.fixture(params=library.LEVELS)
 def level(request, monkeypatch):
     """Every instruction set that this processor has, one after another."""
-    monkeypatch.setenv(engine.FORCED, request.param)
-    engine.load.cache_clear()
+    monkeypatch.setenv(library.FORCED, request.param)
+    library.load.cache_clear()
     try:
-        engine.load()
+        library.load()
     except ImportError as error:
         assert "cannot run" in str(error), error
         pytest.skip(str(error))
     yield request.param
-    engine.load.cache_clear()
+    library.load.cache_clear()
 
 
 def close(ours, theirs, tolerance=1e-12):
@@ -124,7 +126,8 @@ STEPPED.optimum = STEPPED.weights[1] @ STEPPED.weights[0] + 1e-10
 
 
 @pytest.mark.parametrize(
-    ("name", "stages"), [("rock4", 5), ("rock4", 8), ("rock4", 24), ("rock4", 61), ("cnd4", 8), ("cnd4", 24), ("cnd4", 61)]
+    ("name", "stages"),
+    [("rock4", 5), ("rock4", 8), ("rock4", 24), ("rock4", 61), ("cnd4", 8), ("cnd4", 24), ("cnd4", 61)],
 )
 def test_a_stabilised_step_is_the_reference_step(name, stages):
     table = np.load(Path(engine.__file__).parents[1] / "flows" / f"{name}.npz")
@@ -219,7 +222,7 @@ def test_rates_are_a_change_of_units():
         return [W[l + 1].T @ W[l + 1] / rates[l + 1] - W[l] @ W[l].T / rates[l] for l in range(2)]
 
     start, end = conserved([layer[0] for layer in layers]), conserved([layer[1] for layer in layers])
-    assert all(np.array_equal(layer[0], W) or np.allclose(layer[0], W, rtol=1e-15) for layer, W in zip(layers, weights))
+    close([layer[0] for layer in layers], weights, 1e-15)
     close(end, start, 1e-8)
 
 
@@ -237,7 +240,7 @@ def stiff():
     rng = np.random.default_rng(1)
     U, V = np.linalg.qr(rng.standard_normal((4, 4)))[0], np.linalg.qr(rng.standard_normal((11, 4)))[0]
     widths = (11, 6, 6, 6, 6, 4)
-    weights = [0.02 * rng.standard_normal((b, a)) for a, b in zip(widths, widths[1:])]
+    weights = [0.02 * rng.standard_normal((b, a)) for a, b in pairwise(widths)]
     return Problem((U * [6, 4.5, 3, 1.5]) @ V.T), weights
 
 
@@ -441,31 +444,36 @@ def test_states_of_other_problems_are_refused():
 def test_libraries_need_nothing_but_the_c_library():
     nm = shutil.which("nm")
     assert nm, "this test reads symbols with `nm` of binutils"
-    for path in engine.FOLDER.glob("*.so"):
+    for path in library.FOLDER.glob("*.so"):
         table = subprocess.run([nm, "-D", str(path)], capture_output=True, text=True, check=True).stdout
         lines = [line.split() for line in table.splitlines()]
         undefined = {words[-1].split("@")[0] for words in lines if words[-2] in "Uw"}
         defined = {words[-1] for words in lines if words[-2] not in "Uw"}
         assert undefined <= LIBC | LOADER, path.name
-        assert defined == {f"deeplinear_{name}" for name in engine.SIGNATURES}, path.name
+        assert defined == {f"deeplinear_{name}" for name in library.SIGNATURES}, path.name
 
 
 def test_a_library_that_does_not_fit_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv(engine.FORCED, "v9")
-    engine.load.cache_clear()
+    monkeypatch.setenv(library.FORCED, "v9")
+    library.load.cache_clear()
     with pytest.raises(ImportError, match="'v9'; give baseline, v3, v4"):
-        engine.load()
-    monkeypatch.delenv(engine.FORCED)
+        library.load()
+    monkeypatch.delenv(library.FORCED)
     for change, named in (({"ABI": 0}, "interface"), ({"SOURCES": tmp_path}, "older than its sources")):
         with monkeypatch.context() as patch:
             for name, value in change.items():
-                patch.setattr(engine, name, value)
-            engine._open.cache_clear()
+                patch.setattr(library, name, value)
+            library._open.cache_clear()
             with pytest.raises(ImportError, match=f"{named}.*make engine"):
-                engine._open("baseline")
+                library._open("baseline")
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "FOLDER", tmp_path)
-        engine._open.cache_clear()
-        with pytest.raises(ImportError, match="cannot be loaded.*make engine"):
-            engine._open("baseline")
-    engine._open.cache_clear(), engine.load.cache_clear()
+        patch.setattr(library, "FOLDER", tmp_path)
+        library._open.cache_clear()
+        with pytest.raises(ImportError, match=r"cannot be loaded.*make engine"):
+            library._open("baseline")
+    library._open.cache_clear(), library.load.cache_clear()
+
+
+def test_tables_are_those_of_the_script():
+    """engine/tables.cpp is written by tools/generate_engine_tables.py from the tables of the flows, and not by hand."""
+    assert (generate_engine_tables.ROOT / "engine" / "tables.cpp").read_text() == generate_engine_tables.text()

@@ -1,5 +1,7 @@
 """The compiled engine and the JAX engine side by side: the same steps, the same networks."""
 
+from itertools import pairwise
+
 import jax
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ def question(seed, method, shape, chosen):
     sigma = None if rng.random() < 0.5 else samples.T @ samples / len(samples)
     objective = dl.SquaredError.from_moments(rng.standard_normal((d_y, d_x)), sigma, scale=dl.ENTRY_MEAN)
     scale = 10 ** rng.uniform(-1.5, -0.3)
-    weights = [scale * rng.standard_normal((b, a)) for a, b in zip(shape, shape[1:], strict=False)]
+    weights = [scale * rng.standard_normal((b, a)) for a, b in pairwise(shape)]
     network = dl.Network([np.array(W) for W in weights])
     mask = [rng.random(W.shape) > 0.2 for W in weights] if rng.random() < 0.3 else None
     decay = float(rng.choice([0.0, 0.01]))
@@ -97,7 +99,7 @@ def test_both_engines_follow_a_stiff_plateau_alike(plain):
     """Changes of methods included, to the tolerance: after some hundred steps rounding has decided single ones."""
     widths = (4, 3, 3, 2)
     rng = np.random.default_rng(0)
-    weights = [0.02 * rng.standard_normal((b, a)) for a, b in zip(widths, widths[1:], strict=False)]
+    weights = [0.02 * rng.standard_normal((b, a)) for a, b in pairwise(widths)]
     optimum = np.array([[3.0, 0.2, 0.0, 0.1], [0.0, 0.6, 0.3, 0.0]])
     ts = np.linspace(0, 400, 41)
     objective, network = dl.SquaredError.from_moments(optimum), dl.Network([np.array(W) for W in weights])

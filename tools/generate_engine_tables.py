@@ -27,7 +27,7 @@ def array(kind: str, name: str, values: np.ndarray) -> str:
 
 def text() -> str:
     """The whole file."""
-    parts = ["// Written by tools/generate_engine_tables.py.\n#pragma GCC diagnostic ignored \"-Wmissing-braces\"\n"]
+    parts = ['// Written by tools/generate_engine_tables.py.\n#pragma GCC diagnostic ignored "-Wmissing-braces"\n']
     parts += ['#include "tables.h"\n', "namespace deeplinear {"]
     names = {
         "rock4": ("stages", "offset", "interval", "finish", "error", "mu", "ka"),

@@ -1,31 +1,17 @@
-"""The compiled engine (`engine/engine.h`) as Python sees it: arrays in, arrays out; the only file that knows it.
+"""The compiled engine (engine/engine.h) as Python sees it: arrays in, arrays out."""
 
-There is one library for each instruction set of a processor; the best that it can run is loaded when it is first
-needed. DEEPLINEAR_ENGINE=baseline, v3 or v4 forces one.
-"""
-
-import ctypes
-import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from ctypes import POINTER, byref, c_char_p, c_double, c_int32, c_int64, c_uint8, c_void_p
+from ctypes import byref, c_int32, c_void_p
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-ABI = 1
-FOLDER = Path(__file__).parents[1] / "_engine"
-SOURCES = Path(__file__).parents[3] / "engine"
-"""Where its sources are, in a source tree."""
-LEVELS = {"baseline": 1, "v3": 3, "v4": 4}
-"""What a library is called, and what a processor must be able to run (`deeplinear_processor`)."""
-FORCED = "DEEPLINEAR_ENGINE"
-REBUILD = "run `make engine` in the source tree, or install deeplinear again"
+from .library import CProblem, CSettings, CSummary, load
+
 METHODS = {"rock4": 0, "rodas4": 1, "dopri8": 2, "auto": 3}
 RUNNING, REACHED, GOAL, STATIONARY, STALLED = range(5)
 LOG = ("t", "h", "error", "spent", "radius", "formula", "accepted")
@@ -45,137 +31,14 @@ REFUSALS = {
 }
 
 
-class _Problem(ctypes.Structure):
-    _fields_ = (
-        ("depth", c_int32),
-        ("widths", c_void_p),
-        ("optimum", c_void_p),
-        ("root", c_void_p),
-        ("rank", c_int32),
-        ("factor", c_double),
-        ("rates", c_void_p),
-        ("decay", c_void_p),
-        ("mask", c_void_p),
-    )
-
-
-class _Settings(ctypes.Structure):
-    _fields_ = (
-        ("method", c_int32),
-        ("rtol", c_double),
-        ("atol", c_double),
-        ("times", c_void_p),
-        ("count", c_int64),
-        ("max_time", c_double),
-        ("goal", c_double),
-        ("spread", c_double),
-        ("outputs", c_int64),
-        ("log", c_int64),
-    )
-
-
-class _Summary(ctypes.Structure):
-    _fields_ = (
-        ("status", c_int32),
-        ("steps", c_int64),
-        ("rejected", c_int64),
-        ("evaluations", c_int64),
-        ("t", c_double),
-        ("slope", c_double),
-        ("outputs", c_int64),
-        ("logged", c_int64),
-    )
-
-
-SIGNATURES: dict[str, tuple[Any, tuple]] = {
-    "abi": (c_int32, ()),
-    "sources": (c_char_p, ()),
-    "processor": (c_int32, ()),
-    "bytes": (c_double, (POINTER(_Problem), POINTER(_Settings))),
-    "begin": (c_int32, (POINTER(_Problem), POINTER(_Settings), c_void_p, POINTER(c_void_p))),
-    "advance": (None, (c_void_p, c_int64, c_double, POINTER(c_int32))),
-    "summarise": (None, (c_void_p, POINTER(_Summary))),
-    "outputs": (None, (c_void_p, c_void_p, c_void_p)),
-    "log": (None, (c_void_p, c_void_p)),
-    "weights": (None, (c_void_p, c_void_p)),
-    "state_size": (c_int64, (c_void_p,)),
-    "state_export": (None, (c_void_p, c_void_p)),
-    "state_import": (c_int32, (c_void_p, c_void_p)),
-    "free": (None, (c_void_p,)),
-    "velocity": (c_int32, (POINTER(_Problem), c_void_p, c_void_p)),
-    "derivative": (c_int32, (POINTER(_Problem), c_void_p, c_void_p, c_void_p)),
-    "svd": (c_int32, (c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p)),
-}
-
-
-class Engine(NamedTuple):
-    """A loaded library: `call["velocity"]` is `deeplinear_velocity`."""
-
-    level: str
-    call: dict[str, Any]
-
-
-@cache
-def load(level: str | None = None) -> Engine:
-    """The library of that level; None: the one that DEEPLINEAR_ENGINE names, or the best for this processor.
-
-    Raises `ImportError` where there is none, with the command that builds it.
-
-    >>> load("baseline").level
-    'baseline'
-    """
-    level = level or os.environ.get(FORCED) or None
-    if level is not None:
-        if level not in LEVELS:
-            raise ImportError(f"{FORCED}: got {level!r}; give {', '.join(LEVELS)}, or leave it out for the best")
-        if level != "baseline" and LEVELS[level] > _open("baseline").call["processor"]():
-            raise ImportError(f"{FORCED}: this processor cannot run {level!r}; leave it out for the best")
-        return _open(level)
-    able = _open("baseline").call["processor"]()
-    there = [name for name, needs in LEVELS.items() if needs <= able and _path(name).exists()]
-    return _open(there[-1])
-
-
-def _path(level: str) -> Path:
-    return FOLDER / f"deeplinear_{level}.so"
-
-
-@cache
-def _open(level: str) -> Engine:
-    path = _path(level)
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise ImportError(f"the compiled engine {path} cannot be loaded ({error}); {REBUILD}") from error
-    call = {}
-    for name, (result, arguments) in SIGNATURES.items():
-        try:
-            function = getattr(library, f"deeplinear_{name}")
-        except AttributeError as error:
-            raise ImportError(f"the compiled engine {path} is of another version; {REBUILD}") from error
-        function.restype, function.argtypes = result, arguments
-        call[name] = function
-    if call["abi"]() != ABI:
-        raise ImportError(f"the compiled engine {path} has interface {call['abi']()}, not {ABI}; {REBUILD}")
-    if SOURCES.is_dir() and call["sources"]().decode() != hash_of_sources():
-        raise ImportError(f"the compiled engine {path} is older than its sources in {SOURCES}; run `make engine`")
-    return Engine(level, call)
-
-
-def hash_of_sources() -> str:
-    """What `make engine` writes into a library: a hash of all its sources in the order of their names."""
-    files = sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
-
-
 @dataclass(frozen=True)
 class Problem:
     r"""Squared error $\frac{c}{2} \|(W - W^*) T\|_F^2$ of a network's end-to-end matrix, and how its layers move.
 
-    $\dot W_l = -\eta_l (\partial L / \partial W_l + \gamma_l W_l)$, zero where the mask is False. `optimum` W* (d_y, d_x);
-    `root` T (d_x, rank) with T T^T = sigma_xx, best with orthogonal columns, None for white inputs; `rates` and `decay`
-    one number per layer, None for 1 and 0; `mask` one array of booleans per layer. Shapes are checked where a run
-    begins, by `ValueError`.
+    $\dot W_l = -\eta_l (\partial L / \partial W_l + \gamma_l W_l)$, zero where the mask is False. `optimum` W*
+    (d_y, d_x); `root` T (d_x, rank) with T T^T = sigma_xx, best with orthogonal columns, None for white inputs; `rates`
+    and `decay` one number per layer, None for 1 and 0; `mask` one array of booleans per layer. Shapes are checked where
+    a run begins, by `ValueError`.
     """
 
     optimum: np.ndarray
@@ -240,7 +103,7 @@ class _Packed:
         if given.mask is not None:
             _check("mask", self.shapes, [np.shape(M) for M in given.mask])
             mask = np.concatenate([np.asarray(M, dtype=np.uint8).ravel() for M in given.mask])
-        self.c = _Problem(
+        self.c = CProblem(
             depth,
             self.point(np.array(widths, dtype=np.int32)),
             self.point(given.optimum, float, "optimum", (d_y, d_x)),
@@ -305,9 +168,7 @@ def velocity(problem: Problem, weights: Sequence[np.ndarray]) -> list[np.ndarray
     return _layers(out, packed.shapes)
 
 
-def derivative(
-    problem: Problem, weights: Sequence[np.ndarray], direction: Sequence[np.ndarray]
-) -> list[np.ndarray]:
+def derivative(problem: Problem, weights: Sequence[np.ndarray], direction: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The derivative of `velocity` in a direction, one array per layer.
 
     >>> one = np.array([[1.0]])
@@ -353,7 +214,7 @@ class Run:
         self.shapes, self._logs = packed.shapes, settings.log > 0
         self._size = sum(rows * columns for rows, columns in self.shapes)
         times = None if settings.times is None else np.asarray(settings.times, dtype=float)
-        c = _Settings(
+        c = CSettings(
             METHODS[settings.method],
             settings.rtol,
             settings.atol,
@@ -413,7 +274,7 @@ class Run:
 
     def summary(self) -> Summary:
         """Where the run stands."""
-        c = _Summary()
+        c = CSummary()
         self._engine.call["summarise"](self._handle, byref(c))
         return Summary(*(getattr(c, name) for name, _ in c._fields_))
 
@@ -437,7 +298,7 @@ class Run:
         return rows
 
     def state(self) -> np.ndarray:
-        """Numbers from which a run of the same problem and settings goes on, to the last bit on this instruction set."""
+        """Numbers from which a run of the same question goes on, to the last bit on this instruction set."""
         numbers = np.empty(self._engine.call["state_size"](self._handle))
         self._engine.call["state_export"](self._handle, numbers.ctypes.data)
         return numbers
