@@ -83,12 +83,11 @@ template <class V> void in_tiles(const Matrix &C, size_t width, const Factors *t
 }  // namespace
 
 void multiply(const Matrix &C, const Factors *terms, int count) {
-    // the padding of a wide row is computed too: zeros times zeros
-    const size_t width = (size_t(C.columns) + 3) / 4 * 4;
-#ifdef __AVX512F__
-    if (width % 8 == 0 || width > 12) return in_tiles<Vector8>(C, (width + 7) / 8 * 8, terms, count);
-#endif
-    in_tiles<Vector4>(C, width, terms, count);
+    // the padding of a row is computed too: zeros times zeros
+    if (C.columns <= NARROW)
+        in_tiles<Vector4>(C, (size_t(C.columns) + 3) / 4 * 4, terms, count);
+    else
+        in_tiles<Wide>(C, (size_t(C.columns) + 7) / 8 * 8, terms, count);
 }
 
 void transpose(const Matrix &A, const Matrix &B) {

@@ -13,10 +13,13 @@ struct Matrix {
     double *row(int i) const { return at + size_t(i) * stride; }
 };
 
-// Room that a row takes: whole vectors of 4 in narrow matrices, where every entry counts, of 8 in wide ones. Multiples
-// of 64 entries are left out, for they would put the entries of a column into few sets of the first cache.
+// Columns of a narrow matrix: its rows are whole vectors of 4, for every entry counts; those of others, of 8.
+constexpr int NARROW = 12;
+
+// Room that a row takes. Multiples of 64 entries are left out, for they would put the entries of a column into few sets
+// of the first cache.
 constexpr size_t stride_of(int columns) {
-    const size_t s = columns <= 12 ? (size_t(columns) + 3) / 4 * 4 : (size_t(columns) + 7) / 8 * 8;
+    const size_t s = columns <= NARROW ? (size_t(columns) + 3) / 4 * 4 : (size_t(columns) + 7) / 8 * 8;
     return s % 64 == 0 ? s + 8 : s;
 }
 
