@@ -9,10 +9,9 @@ INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/pyt
 CXX ?= g++
 ENGINE := src/deeplinear/_engine
 ENGINE_SOURCES := $(sort $(wildcard engine/*.cpp engine/*.h))
-ENGINE_FLAGS := -std=c++17 -O3 -fno-exceptions -fno-rtti -fno-math-errno -fno-threadsafe-statics -fPIC \
-	-fvisibility=hidden -Wall -Wextra -Werror -Wno-psabi \
+ENGINE_FLAGS := @engine/flags -Werror \
 	-DDEEPLINEAR_SOURCES='"$(shell cat $(ENGINE_SOURCES) | sha256sum | cut -c 1-16)"'
-ENGINE_LINK := -shared -nodefaultlibs -lm -lc -lgcc
+ENGINE_LINK := -shared -s -nodefaultlibs -lm -lc
 ifeq ($(shell uname -m),x86_64)
 LEVELS := baseline v3 v4
 MARCH_baseline := -march=x86-64
@@ -53,7 +52,7 @@ test-slow: .venv/tested engine
 
 engine: $(LEVELS:%=$(ENGINE)/deeplinear_%.so)
 
-$(ENGINE)/deeplinear_%.so: $(ENGINE_SOURCES) Makefile
+$(ENGINE)/deeplinear_%.so: $(ENGINE_SOURCES) engine/flags Makefile
 	@mkdir -p $(ENGINE)
 	$(CXX) $(ENGINE_FLAGS) $(MARCH_$*) $(filter %.cpp,$^) $(ENGINE_LINK) -o $@.$$$$ && mv $@.$$$$ $@
 
@@ -61,7 +60,7 @@ $(ENGINE)/deeplinear_%.so: $(ENGINE_SOURCES) Makefile
 SANITIZED ?= 2000
 sanitize:
 	@mkdir -p $(ENGINE)
-	$(CXX) $(filter-out -O3,$(ENGINE_FLAGS)) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
+	$(CXX) $(ENGINE_FLAGS) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
 		$(MARCH_v3) $(wildcard engine/*.cpp) tests/engine_sanitize.cpp -o $(ENGINE)/sanitize
 	$(ENGINE)/sanitize $(SANITIZED)
 

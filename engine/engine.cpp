@@ -18,19 +18,6 @@ int32_t deeplinear_abi(void) { return DEEPLINEAR_ABI; }
 
 const char *deeplinear_sources(void) { return DEEPLINEAR_SOURCES; }
 
-int32_t deeplinear_processor(void) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    const bool third = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-    const bool fourth = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512cd");
-    return third && fourth ? 4 : third ? 3 : 1;
-#else
-    return 1;
-#endif
-}
-
 double deeplinear_bytes(const deeplinear_problem *problem, const deeplinear_settings *settings) {
     if (weights_of(*problem) == 0) return INFINITY;
     const int h = problem->depth;

@@ -17,7 +17,7 @@ from deeplinear.running.landmarks import landmarks
 pytestmark = pytest.mark.usefixtures("engine_library")
 SHAPES = [(5, 4, 3), (3, 4, 4, 6)]  # the second has fewer inputs than outputs
 METHODS = ("rock4", "rodas4", "auto", "dopri8")
-FOLLOWED = 60
+FOLLOWED = 30
 """Steps that are compared: near the limit of stability the control of steps is chaotic, and rounding grows."""
 TOLERANCE = 1e-3  # of the excess loss at which runs with chosen outputs stop
 
