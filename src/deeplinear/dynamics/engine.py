@@ -276,7 +276,7 @@ class Run:
         """Where the run stands."""
         c = CSummary()
         self._engine.call["summarise"](self._handle, byref(c))
-        return Summary(*(getattr(c, name) for name, _ in c._fields_))
+        return Summary(*(getattr(c, name) for name in Summary._fields))
 
     def outputs(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Times (count,) and stacked layers (count, d_l, d_{l-1}) of the last segment."""
