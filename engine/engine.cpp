@@ -1,6 +1,8 @@
 // The C interface.
 #include "engine.h"
 
+#include <float.h>
+
 #include "door.h"
 #include "linear_algebra.h"
 
@@ -247,7 +249,7 @@ int32_t deeplinear_svd(int32_t rows, int32_t columns, const double *A, double *U
     fill(M, A, flipped, 1);
     for (int i = 0; i < few; i++)
         for (int j = 0; j < many; j++) M.row(i)[j] /= unit;
-    orthogonalise(M, J, squares);
+    orthogonalise(M, J, squares, many * DBL_EPSILON);
     for (int i = 0; i < few; i++) {  // sorted by insertion
         int k = i;
         for (; k > 0 && squares[order[k - 1]] < squares[i]; k--) order[k] = order[k - 1];

@@ -6,6 +6,7 @@ namespace deeplinear {
 namespace {
 
 constexpr int WIDEST = 400;                   // inputs or outputs beyond which eigenvectors cost more than they save
+constexpr double NEAR = 1e-6;                  // cosines of eigenvectors that are good enough here
 constexpr size_t MOST_IN_BLOCKS = 1u << 22;   // numbers in all blocks; where there were more, they are left out
 
 size_t room(const Matrix &M) { return room_of_rows(M.rows) * M.stride; }
@@ -27,7 +28,7 @@ void mean_eigenvectors(const Matrix *own, const Matrix *other, int count, const 
                        double *squares) {
     clear(mean.at, room(mean));
     for (int l = 0; l < count; l++) add(mean, trace(other[l]), own[l]);
-    orthogonalise(mean, vectors, squares);
+    orthogonalise(mean, vectors, squares, NEAR);
 }
 
 // seen[l][a] = u_a^T own_l u_a for the rows u_a of `vectors`.
