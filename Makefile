@@ -6,7 +6,6 @@ BIN := .venv/bin
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
 # the compiled engine, once for each instruction set: no C++ runtime, nothing but the C library
-CXX ?= g++
 ENGINE := src/deeplinear/_engine
 ENGINE_SOURCES := $(sort $(wildcard engine/*.cpp engine/*.h))
 ENGINE_FLAGS := @engine/flags -Werror \

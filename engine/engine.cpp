@@ -97,17 +97,15 @@ void deeplinear_advance(deeplinear_run *run, int64_t steps, double seconds, cons
 void deeplinear_summarise(const deeplinear_run *run, deeplinear_summary *summary) {
     const Integration &from = run->integration;
     const Progress &now = from.now;
-    double slope = NAN;
-    if (now.begun) {
-        slope = 0;
-        const double *units = run->door.units;
-        run->door.for_each(now.slope, [&](double &entry, size_t, int l, size_t) {
-            slope += entry * units[l] * (entry * units[l]);
-        });
-        slope = sqrt(slope);
+    const Layout &layout = run->door.layout;
+    double squares = now.begun ? 0 : NAN;
+    for (int l = 0; l < layout.depth && now.begun; l++) {
+        const double *layer = now.slope + layout.offset[l];
+        const double unit = run->door.units[run->door.flipped ? layout.depth - 1 - l : l];
+        squares += unit * unit * dot(layer, layer, layout.offset[l + 1] - layout.offset[l]);
     }
-    *summary = {now.status, now.steps,        now.rejected,          now.evaluations, now.t,
-                slope,      from.recorded_outputs, from.logged};
+    *summary = {now.status, now.steps,     now.rejected,          now.evaluations,
+                now.t,      sqrt(squares), from.recorded_outputs, from.logged};
 }
 
 void deeplinear_outputs(const deeplinear_run *run, double *times, double *weights) {
