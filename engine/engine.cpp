@@ -131,7 +131,8 @@ constexpr int64_t STATE_NUMBERS = 26;  // single numbers in a state
 
 // The single numbers of a state, out or in, in one list: what is written is what is read.
 template <class F> void state_numbers(Progress &p, F number) {
-    const auto count = [&](int64_t &n) { number([&] { return double(n); }, [&](double x) { n = int64_t(x); }); };
+    const auto whole = [](double x) { return x >= 0 && x < 9007199254740992.0 ? int64_t(x) : -1; };  // -1: damaged
+    const auto count = [&](int64_t &n) { number([&] { return double(n); }, [&](double x) { n = whole(x); }); };
     const auto flag = [&](bool &b) { number([&] { return double(b); }, [&](double x) { b = x != 0; }); };
     const auto real = [&](double &r) { number([&] { return r; }, [&](double x) { r = x; }); };
     real(p.t), real(p.h), real(p.last_h), real(p.last_error), real(p.recorded_t), real(p.speed), real(p.time_unit);
@@ -139,7 +140,17 @@ template <class F> void state_numbers(Progress &p, F number) {
     count(p.spectrum.age), count(p.choice.streak), count(p.choice.patience);
     count(p.steps), count(p.rejected), count(p.evaluations), count(p.reached);
     flag(p.grows), flag(p.choice.implicit), flag(p.begun);
-    number([&] { return double(p.status); }, [&](double x) { p.status = int(x); });
+    number([&] { return double(p.status); }, [&](double x) { p.status = int(whole(x) < 100 ? whole(x) : -1); });
+}
+
+// Whether what was read can have been written.
+bool sound(const Progress &p, const Settings &settings) {
+    const int64_t counts[] = {p.spectrum.age, p.choice.streak, p.choice.patience, p.steps, p.rejected, p.evaluations, p.reached};
+    for (int64_t count : counts)
+        if (count < 0) return false;
+    const bool over = settings.times && p.reached >= settings.count;
+    return p.status >= DEEPLINEAR_RUNNING && p.status <= DEEPLINEAR_STALLED && p.t >= 0 &&
+           (!over || (p.reached == settings.count && p.status == DEEPLINEAR_REACHED));
 }
 
 }  // namespace
@@ -168,7 +179,10 @@ int32_t deeplinear_state_import(deeplinear_run *run, const double *state) {
                                double(run->question & UINT32_MAX)};
     for (double number : expected)
         if (*state++ != number) return DEEPLINEAR_BAD_STATE;
-    state_numbers(p, [&](auto, auto set) { set(*state++); });
+    Progress read = p;
+    state_numbers(read, [&](auto, auto set) { set(*state++); });
+    if (!sound(read, run->integration.settings)) return DEEPLINEAR_BAD_STATE;
+    p = read;
     double *const networks[] = {p.network, p.slope, p.spectrum.vector};
     for (double *network : networks) run->door.for_each(network, [&](double &x, size_t, int, size_t) { x = *state++; });
     for (int i = 0; i < p.recorded.rows; i++)

@@ -108,6 +108,13 @@ static deeplinear_run *moved(int round, const Question &q, deeplinear_run *run) 
     if (deeplinear_state_import(other, first)) fail(round, "its state was refused");
     deeplinear_state_export(other, second);
     if (memcmp(first, second, size * sizeof(double))) fail(round, "a state changed on its way");
+    const int damaged = 4 + random_below(22);
+    second[damaged] = random_below(3) ? random_below(2) ? NAN : -1e300 : 1e300;
+    if (deeplinear_state_import(other, second) == DEEPLINEAR_FINE) {
+        const volatile int32_t never = 0;
+        deeplinear_advance(other, 3, 0.01, &never);
+    }
+    if (deeplinear_state_import(other, first)) fail(round, "its state was refused after another");
     first[2] += 1;
     if (deeplinear_state_import(other, first) != DEEPLINEAR_BAD_STATE) fail(round, "a foreign state was taken");
     free(first), free(second);
