@@ -5,7 +5,8 @@
 namespace deeplinear {
 namespace {
 
-constexpr double WORST_CONDITION = 1e8;  // of T^T T up to which Sigma is formed: eight digits are left in slow directions
+// Of T^T T, up to which Sigma is formed: eight digits are left in slow directions.
+constexpr double WORST_CONDITION = 1e8;
 constexpr int64_t MOST_NUMBERS = INT64_MAX / 4096;  // of a network: no count of bytes overflows
 
 bool all_finite(const double *numbers, size_t count) {

@@ -2,8 +2,8 @@
 // field's kind (field.h).
 //
 // - Where inputs are fewer than outputs, the chain is transposed: W^T = W_1^T ... W_h^T moves by the same flow.
-// - Layer rates eta_l are units of length: with W_l = sqrt(eta_l) V_l the flow of V is a gradient flow with rates 1, decay
-//   eta_l gamma_l, and, with a the product of all sqrt(eta_l), W* / a and c a^2 in place of W* and c.
+// - Layer rates eta_l are units of length: with W_l = sqrt(eta_l) V_l the flow of V is a gradient flow with rates 1,
+//   decay eta_l gamma_l, and, with a the product of all sqrt(eta_l), W* / a and c a^2 in place of W* and c.
 #pragma once
 #include "engine.h"
 #include "stepping.h"
@@ -35,7 +35,8 @@ struct Door {
         for_each(network, [&](double &entry, size_t i, int l, size_t) { entry = given[i] / units[l]; });
     }
     void give(const double *network, double *out) const {
-        for_each(const_cast<double *>(network), [&](double &entry, size_t i, int l, size_t) { out[i] = entry * units[l]; });
+        for_each(const_cast<double *>(network),
+                 [&](double &entry, size_t i, int l, size_t) { out[i] = entry * units[l]; });
     }
 };
 
@@ -47,8 +48,8 @@ int32_t refusal_of(const double *numbers, size_t count);
 // The number of weights, or 0 where sizes make no sense.
 int64_t weights_of(const deeplinear_problem &given);
 
-// The problem in the engine's layout and units, and the door to it; a refusal where there is not enough memory, or where
-// the units are beyond float64.
+// The problem in the engine's layout and units, and the door to it; a refusal where there is not enough memory, or
+// where the units are beyond float64.
 int32_t prepare(const deeplinear_problem &given, Arena &arena, Problem &problem, Door &door);
 
 // A hash of everything that decides how a run goes on.

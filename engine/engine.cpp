@@ -31,9 +31,11 @@ double deeplinear_bytes(const deeplinear_problem *problem, const deeplinear_sett
     }
     const double k = problem->root ? problem->rank : 0.0;
     const bool implicit = settings->method == DEEPLINEAR_RODAS4 || settings->method == DEEPLINEAR_AUTO;
-    double numbers = (24 + double(settings->outputs)) * network + (implicit ? 3 : 1) * chain + 7.0 * double(settings->log);
+    double numbers = (24 + double(settings->outputs)) * network + (implicit ? 3 : 1) * chain;
+    numbers += DEEPLINEAR_LOG_WIDTH * double(settings->log);
     numbers += k * k + 2 * k * d_x + (k > 0 ? d_x * d_x : 0.0) + 4 * d_x * d_y;
-    if (implicit && wide <= 400) numbers += h * (6 * chain / h + d_x * d_x + d_y * d_y) + 8 * wide * wide + 4194304.0 * (k > 0);
+    if (implicit && wide <= Preconditioner::WIDEST)
+        numbers += 6 * chain + (h + 4) * (d_x * d_x + d_y * d_y) + (k > 0 ? double(Preconditioner::MOST_IN_BLOCKS) : 0);
     return 8 * numbers;
 }
 
@@ -42,8 +44,8 @@ namespace {
 constexpr double GOLDEN = 0.6180339887498949;
 
 // A run in an arena that still belongs to the caller, or the refusal.
-int32_t begin(const deeplinear_problem &problem, const deeplinear_settings &settings, const double *weights, Arena &arena,
-              deeplinear_run *&run) {
+int32_t begin(const deeplinear_problem &problem, const deeplinear_settings &settings, const double *weights,
+              Arena &arena, deeplinear_run *&run) {
     run = arena.array<deeplinear_run>(1);
     double *times = settings.times ? arena.array<double>(size_t(settings.count)) : nullptr;
     if (arena.failed) return DEEPLINEAR_NO_MEMORY;
@@ -145,7 +147,8 @@ template <class F> void state_numbers(Progress &p, F number) {
 
 // Whether what was read can have been written.
 bool sound(const Progress &p, const Settings &settings) {
-    const int64_t counts[] = {p.spectrum.age, p.choice.streak, p.choice.patience, p.steps, p.rejected, p.evaluations, p.reached};
+    const int64_t counts[] = {p.spectrum.age, p.choice.streak, p.choice.patience, p.steps,
+                              p.rejected,     p.evaluations,   p.reached};
     for (int64_t count : counts)
         if (count < 0) return false;
     const bool over = settings.times && p.reached >= settings.count;

@@ -70,8 +70,8 @@ typedef struct {
     int64_t logged;
 } deeplinear_summary;
 
-/* A row of the log: t and h of the step tried, its error in units of the tolerance, the evaluations and products that it
-   took, the estimated spectral radius, the formula, and 1 where it was accepted. */
+/* A row of the log: t and h of the step tried, its error in units of the tolerance, the evaluations and products that
+   it took, the estimated spectral radius, the formula, and 1 where it was accepted. */
 enum { DEEPLINEAR_LOG_WIDTH = 7 };
 enum { DEEPLINEAR_STEP_ROCK4, DEEPLINEAR_STEP_CND4, DEEPLINEAR_STEP_RODAS4, DEEPLINEAR_STEP_DOPRI8 };
 

@@ -53,7 +53,8 @@ void end_to_end(const Problem &problem, double *network, const Chain &chain, con
 // out = the field at `network`; the chain's products are those at `network` then.
 void velocity(const Problem &problem, Chain &chain, double *network, double *out);
 
-// out = the field's derivative at `network` in `direction`; `at` holds the products at `network`, `moved` is for theirs.
+// out = the field's derivative at `network` in `direction`; `at` holds the products at `network`, `moved` is for
+// theirs.
 void derivative(
     const Problem &problem, const Chain &at, Chain &moved, double *network, double *direction, double *out);
 

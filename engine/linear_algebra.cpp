@@ -41,7 +41,8 @@ template <class V> void rotate(const Matrix &M, int i, int j, double c, double s
 void eliminate(const Matrix &M, int i, int k, double factor) {
     double *a = M.row(i);
     const double *b = M.row(k);
-    for (size_t j = 0; j < width<Vector4>(M); j += 4) store(a + j, load<Vector4>(a + j) - factor * load<Vector4>(b + j));
+    for (size_t j = 0; j < width<Vector4>(M); j += 4)
+        store(a + j, load<Vector4>(a + j) - factor * load<Vector4>(b + j));
 }
 
 // Source: Hestenes (1958), J. SIAM 6, 51-90; Golub and Van Loan (2013), Matrix Computations, section 8.6.3.
@@ -104,8 +105,8 @@ bool invert(const Matrix &A) {
     return true;
 }
 
-// Elimination in the order of the largest diagonal entry that is left. A pivot that is used up is marked by a zero, which
-// no pivot left can be without ending the elimination.
+// Elimination in the order of the largest diagonal entry that is left. A pivot that is used up is marked by a zero,
+// which no pivot left can be without ending the elimination.
 double pivot_ratio(const Matrix &A) {
     double first = 0, last = 0;
     for (int step = 0; step < A.rows; step++) {

@@ -5,9 +5,7 @@
 namespace deeplinear {
 namespace {
 
-constexpr int WIDEST = 400;                   // inputs or outputs beyond which eigenvectors cost more than they save
-constexpr double NEAR = 1e-6;                  // cosines of eigenvectors that are good enough here
-constexpr size_t MOST_IN_BLOCKS = 1u << 22;   // numbers in all blocks; where there were more, they are left out
+constexpr double NEAR = 1e-6;  // cosines of eigenvectors that are good enough here
 
 size_t room(const Matrix &M) { return room_of_rows(M.rows) * M.stride; }
 void add(const Matrix &to, double factor, const Matrix &M) { plus(to.at, to.at, factor, M.at, room(to)); }
@@ -218,8 +216,8 @@ void Preconditioner::see(const Problem &problem, double *direction) {
     if (apart.at) add(Z, 1, apart);
 }
 
-// answer = about (I + tau B E^-1 B^T)^-1 Z, by one step of Newton's iteration X <- X (2 - M X) for the inverse of a matrix
-// M. It never exceeds the true inverse, whatever it starts from; hence the whole stays positive definite.
+// answer = about (I + tau B E^-1 B^T)^-1 Z, by one step of Newton's iteration X <- X (2 - M X) for the inverse of a
+// matrix M. It never exceeds the true inverse, whatever it starts from; hence the whole stays positive definite.
 void Preconditioner::solve(const Problem &problem) {
     const int h = problem.layout.depth;
     nearly(Z, first);

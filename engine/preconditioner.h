@@ -1,16 +1,16 @@
 // The Gauss-Newton part of the Hessian, inverted in the space of end-to-end matrices.
 //
-// Minus the field's derivative is H = D + B^T B + ..., with D the decay, B V = sum_l S_l V_l P_l how the end-to-end matrix
-// (times the root of c Sigma) answers to a direction V; the rest shrinks with the residual. What makes a flow stiff is
-// B^T B alone, and with E = I + tau D
+// Minus the field's derivative is H = D + B^T B + ..., with D the decay, B V = sum_l S_l V_l P_l how the end-to-end
+// matrix (times the root of c Sigma) answers to a direction V; the rest shrinks with the residual. What makes a flow
+// stiff is B^T B alone, and with E = I + tau D
 //
 //     (E + tau B^T B)^-1 = E^-1 - tau E^-1 B^T (I + tau B E^-1 B^T)^-1 B E^-1,
 //     B E^-1 B^T Z = sum_l S_l S_l^T Z P_l^T P_l / E_l.
 //
-// In a balanced network all S_l S_l^T have the same eigenvectors, and for white inputs all P_l^T P_l have too: then
-// B E^-1 B^T is diagonal between them. For other inputs it has a block for each eigenvector of the outputs. A network that
-// is not balanced costs some iterations. On 64-32-32-10 with the correlated inputs of handwritten digits a solve takes 3
-// products instead of 140.
+// In a balanced network all S_l S_l^T have the same eigenvectors, and for white inputs all P_l^T P_l have too: then B
+// E^-1 B^T is diagonal between them. For other inputs it has a block for each eigenvector of the outputs. A network
+// that is not balanced costs some iterations. On 64-32-32-10 with the correlated inputs of handwritten digits a solve
+// takes 3 products instead of 140.
 #pragma once
 #include "field.h"
 
@@ -18,6 +18,9 @@ namespace deeplinear {
 
 class Preconditioner {
   public:
+    static constexpr int WIDEST = 400;  // inputs or outputs beyond which eigenvectors cost more than they save
+    static constexpr size_t MOST_IN_BLOCKS = 1u << 22;  // numbers in all blocks; were there more, they are left out
+
     static Preconditioner of(const Problem &problem, Arena &arena);
 
     // Makes ready for a network and a tau.

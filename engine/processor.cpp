@@ -21,7 +21,8 @@ unsigned kept() {
 // The levels of the x86-64 psABI: 3 has AVX2, FMA, BMI, F16C, LZCNT and MOVBE, 4 has AVX-512 F, BW, CD, DQ and VL.
 int32_t deeplinear_processor(void) {
     constexpr unsigned XSAVED = 1u << 27, AVX = 1u << 28 | 1u << 12 | 1u << 22 | 1u << 29, LONG_ZEROS = 1u << 5;
-    constexpr unsigned AVX2 = 1u << 5 | 1u << 3 | 1u << 8, AVX512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
+    constexpr unsigned AVX2 = 1u << 5 | 1u << 3 | 1u << 8;
+    constexpr unsigned AVX512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
     constexpr unsigned YMM = 0x6, ZMM = 0xe6;
     unsigned a, b, c, d, extended, more;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, XSAVED | AVX) || !has(kept(), YMM)) return 1;

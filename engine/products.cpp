@@ -1,6 +1,6 @@
-// Register-blocked products: a tile of C stays in registers while the whole inner index runs. B is read in vectors along
-// its rows, A entry by entry, so that A may as well be transposed. Nothing is packed: up to about 256 wide, and always
-// between wide inputs and few outputs, the matrices lie in the first two caches as they are.
+// Register-blocked products: a tile of C stays in registers while the whole inner index runs. B is read in vectors
+// along its rows, A entry by entry, so that A may as well be transposed. Nothing is packed: up to about 256 wide, and
+// always between wide inputs and few outputs, the matrices lie in the first two caches as they are.
 #include "products.h"
 
 namespace deeplinear {

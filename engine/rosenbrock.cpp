@@ -1,12 +1,13 @@
 // A linearly implicit method of order 4 for stiff stretches: its step is bounded by accuracy alone.
 //
-// Every stage solves (I - gamma h J) u = right-hand side with J minus the Hessian at the start of the step. The matrix is
-// symmetric and, wherever the flow contracts, at least the identity, so that conjugate gradients apply without a
-// factorisation, and the residual bounds the error. The stiff part of J is inverted beforehand (preconditioner.h), so that
-// a few products suffice where a stabilised explicit method would need thousands of stages.
+// Every stage solves (I - gamma h J) u = right-hand side with J minus the Hessian at the start of the step. The
+// matrix is symmetric and, wherever the flow contracts, at least the identity, so that conjugate gradients apply
+// without a factorisation, and the residual bounds the error. The stiff part of J is inverted beforehand
+// (preconditioner.h), so that a few products suffice where a stabilised explicit method would need thousands of
+// stages.
 //
-// The method is RODAS of Hairer and Wanner (1996), Solving Ordinary Differential Equations II, section IV.7, table of code
-// RODAS: six stages, order 4 with an embedded order 3, L-stable, stiffly accurate.
+// The method is RODAS of Hairer and Wanner (1996), Solving Ordinary Differential Equations II, section IV.7, table of
+// code RODAS: six stages, order 4 with an embedded order 3, L-stable, stiffly accurate.
 #include "engine.h"
 #include "methods.h"
 
@@ -35,8 +36,9 @@ constexpr double SIDES[STAGES][STAGES] = {
 constexpr double SOLVED = 0.01;  // residual of a linear solve in units of the tolerance
 constexpr int MOST = 3000;       // products of one step; a step whose solves need more is too long
 
-// u = (I - tau J)^-1 side to a residual of `SOLVED` tolerances; returns the products that it took, MOST where the matrix
-// shows itself not positive definite: some direction grows faster than 1 / (gamma h). `residual` starts as the side.
+// u = (I - tau J)^-1 side to a residual of `SOLVED` tolerances; returns the products that it took, MOST where the
+// matrix shows itself not positive definite: some direction grows faster than 1 / (gamma h). `residual` starts as the
+// side.
 int conjugate_gradients(
     const Problem &problem, Workspace &work, Start from, double tau, double *residual, double *u) {
     const size_t size = problem.layout.size();

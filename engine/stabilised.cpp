@@ -1,8 +1,8 @@
 // Stabilised explicit Runge-Kutta methods of order 4: long steps where a learned network is stiff.
 //
-// The Jacobian of a gradient flow is minus a Hessian: symmetric, so that its spectrum is real. A step of s stages whose
-// stability polynomial is of Chebyshev type is stable for h rho <= 0.35 s^2 (rho: the spectral radius), against about 3.3
-// per 6 evaluations of an ordinary method. On a plateau accuracy allows steps of h rho = 1e4.
+// The Jacobian of a gradient flow is minus a Hessian: symmetric, so that its spectrum is real. A step of s stages
+// whose stability polynomial is of Chebyshev type is stable for h rho <= 0.35 s^2 (rho: the spectral radius), against
+// about 3.3 per 6 evaluations of an ordinary method. On a plateau accuracy allows steps of h rho = 1e4.
 //
 // Two families with the same stability polynomials share the work, step by step:
 //
@@ -86,7 +86,8 @@ void rock4_step(const Problem &problem, Chain &chain, Start from, double h, int 
     const Times all[] = {{h * c[6], k[0]}, {h * c[7], k[1]}, {h * c[8], k[2]}, {h * c[9], k[3]}};
     combine(to.network, here, all, 4, size);
     velocity(problem, chain, to.network, to.slope);
-    const Times errors[] = {{h * e[0], k[0]}, {h * e[1], k[1]}, {h * e[2], k[2]}, {h * e[3], k[3]}, {h * e[4], to.slope}};
+    const Times errors[] = {
+        {h * e[0], k[0]}, {h * e[1], k[1]}, {h * e[2], k[2]}, {h * e[3], k[3]}, {h * e[4], to.slope}};
     combine(error, nullptr, errors, 5, size);
 }
 
@@ -114,7 +115,8 @@ void cnd4_step(const Problem &problem, Chain &chain, Start from, double h, int m
             const Times terms[] = {{h, defect}, {-h, from.slope}, {-h * lam, rate}};
             combine(defect, nullptr, terms, 3, size);
         }
-        const double beta = cnd4::beta[first + j - 1], eps = cnd4::eps[first + j - 1], joining = j + 1 == joins ? b1 : 0;
+        const double beta = cnd4::beta[first + j - 1], eps = cnd4::eps[first + j - 1];
+        const double joining = j + 1 == joins ? b1 : 0;
         for (size_t i = 0; i < size; i += LANES) {
             const Wide d = load<Wide>(here + i), k = load<Wide>(rate + i);
             store(total + i, load<Wide>(total + i) + beta * d);

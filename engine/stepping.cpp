@@ -164,8 +164,8 @@ double Integration::length(double longest_t, double longest_W, double target, bo
     return on_target ? left : 2 * h > left ? left / 2 : h;
 }
 
-// The step to try after one of length h. Error is taken to behave like h^order; where it has grown from step to step, it
-// is expected to go on growing.
+// The step to try after one of length h. Error is taken to behave like h^order; where it has grown from step to step,
+// it is expected to go on growing.
 //
 // Source: Gustafsson (1994), ACM Trans. Math. Softw. 20, 496-517; Hairer and Wanner (1996), section IV.8, eq. (8.25).
 double Integration::next_length(double h, double error, bool accepted) {

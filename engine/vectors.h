@@ -1,7 +1,8 @@
 // Networks as vectors: arithmetic, and the norm in which errors of a step are measured.
 //
-// The layers of a network lie one after another in one array, each row in whole vectors (`stride_of`), each layer in a
-// multiple of 8 numbers. Padding is zero and stays zero under all of this, so that whole arrays are added and multiplied.
+// The layers of a network lie one after another in one array, each row in whole vectors (`stride_of`), each layer in
+// a multiple of 8 numbers. Padding is zero and stays zero under all of this, so that whole arrays are added and
+// multiplied.
 #pragma once
 #include <math.h>
 #include <string.h>

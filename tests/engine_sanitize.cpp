@@ -1,7 +1,8 @@
 // Random problems through every door of the engine, for AddressSanitizer and UBSan: `make sanitize`.
 //
-// Shapes, inputs, masks, decays, rates, times, methods, extreme numbers, refusals, aborts in the middle of steps, states
-// exported and imported. Nothing is compared but what must hold for all: statuses, finite outputs, equal states.
+// Shapes, inputs, masks, decays, rates, times, methods, extreme numbers, refusals, aborts in the middle of steps,
+// states exported and imported. Nothing is compared but what must hold for all: statuses, finite outputs, equal
+// states.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,7 +76,8 @@ static Question ask() {
         for (size_t i = 0; i < q.n; i++) mask[i] = random_below(4) > 0;
         q.problem.mask = mask;
     }
-    q.weights = numbers(q.n, random_below(12) ? pow(10, -3 * uniform()) : random_below(2) ? 0 : pow(10, 300 * uniform()));
+    const double size = random_below(12) ? pow(10, -3 * uniform()) : random_below(2) ? 0 : pow(10, 300 * uniform());
+    q.weights = numbers(q.n, size);
     deeplinear_settings &s = q.settings;
     s.method = random_below(4);
     s.rtol = pow(10, -9 * uniform() - 2), s.atol = 1e-12;
@@ -134,7 +136,7 @@ static int64_t follow(int round, const Question &q, deeplinear_run *run) {
         deeplinear_advance(run, 1 + random_below(40), 0.05, random_below(4) ? &stop : nullptr);
         deeplinear_summary at;
         deeplinear_summarise(run, &at);
-        if (at.outputs > q.settings.outputs || at.logged > q.settings.log) fail(round, "more outputs than there is room");
+        if (at.outputs > q.settings.outputs || at.logged > q.settings.log) fail(round, "more than there is room for");
         double *times = numbers(size_t(at.outputs), 0), *weights = numbers(size_t(at.outputs) * q.n, 0);
         double *log = numbers(size_t(at.logged) * DEEPLINEAR_LOG_WIDTH, 0), *last = numbers(q.n, 0);
         deeplinear_outputs(run, times, weights), deeplinear_log(run, log), deeplinear_weights(run, last);
@@ -183,7 +185,7 @@ static void refuse(int round, Question q) {
     }
     const bool sizes = expected == DEEPLINEAR_BAD_SIZES;
     if (!sizes && !isfinite(deeplinear_bytes(&problem, &settings))) fail(round, "sizes that were counted before");
-    if (deeplinear_begin(&problem, &settings, q.weights, &run) != expected || run) fail(round, "not refused as it should be");
+    if (deeplinear_begin(&problem, &settings, q.weights, &run) != expected || run) fail(round, "not refused as wanted");
 }
 
 int main(int count, char **arguments) {
