@@ -5,10 +5,13 @@ index is asked for as one more requirement of the build, and CMake is handed `zi
 well, and links without a C++ runtime, which the engine does without.
 """
 
+import base64
+import hashlib
 import os
 import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +20,11 @@ from typing import Any
 from scikit_build_core import build as standard
 
 ZIG = "ziglang>=0.13"
+SOURCE = Path(__file__).parents[1] / "src"
 build_sdist = standard.build_sdist
 get_requires_for_build_sdist = standard.get_requires_for_build_sdist
 prepare_metadata_for_build_wheel = standard.prepare_metadata_for_build_wheel
-prepare_metadata_for_build_editable = standard.prepare_metadata_for_build_editable
+prepare_metadata_for_build_editable = standard.prepare_metadata_for_build_wheel
 
 
 def _has_compiler() -> bool:
@@ -33,9 +37,7 @@ def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
     return [*standard.get_requires_for_build_wheel(config_settings), *([] if _has_compiler() else [ZIG])]
 
 
-def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
-    """As for a wheel."""
-    return [*standard.get_requires_for_build_editable(config_settings), *([] if _has_compiler() else [ZIG])]
+get_requires_for_build_editable = get_requires_for_build_wheel
 
 
 @contextmanager
@@ -69,6 +71,31 @@ def build_wheel(folder: str, config_settings: Any = None, metadata_folder: str |
 
 
 def build_editable(folder: str, config_settings: Any = None, metadata_folder: str | None = None) -> str:
-    """The same, with Python's files left where they are."""
-    with _compiler():
-        return standard.build_editable(folder, config_settings, metadata_folder)
+    """The engine beside Python's files, where `make engine` puts it too, and a wheel that holds nothing but their path.
+
+    scikit-build-core would put a finder before all paths: PYTHONPATH could no longer name another source tree.
+    """
+    with _compiler(), tempfile.TemporaryDirectory() as temporary:
+        name = standard.build_wheel(temporary, config_settings, metadata_folder)
+        with zipfile.ZipFile(Path(temporary) / name) as wheel:
+            members = {member: wheel.read(member) for member in wheel.namelist()}
+    for member, content in members.items():
+        if member.startswith("deeplinear/_engine/"):
+            library = SOURCE / member
+            library.parent.mkdir(exist_ok=True)
+            partial = library.with_suffix(".partial")
+            partial.write_bytes(content)
+            partial.replace(library)  # whoever has the old one open keeps it
+    kept = {member: content for member, content in members.items() if ".dist-info/" in member}
+    record = next(member for member in kept if member.endswith("/RECORD"))
+    kept["deeplinear.pth"] = f"{SOURCE}\n".encode()
+    kept[record] = "".join(_recorded(m, c) for m, c in kept.items() if m != record).encode() + f"{record},,\n".encode()
+    with zipfile.ZipFile(Path(folder) / name, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for member, content in kept.items():
+            wheel.writestr(member, content)
+    return name
+
+
+def _recorded(member: str, content: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return f"{member},sha256={digest},{len(content)}\n"
