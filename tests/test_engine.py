@@ -477,3 +477,18 @@ def test_a_library_that_does_not_fit_is_refused(monkeypatch, tmp_path):
 def test_tables_are_those_of_the_script():
     """engine/tables.cpp is written by tools/generate_engine_tables.py from the tables of the flows, and not by hand."""
     assert (generate_engine_tables.ROOT / "engine" / "tables.cpp").read_text() == generate_engine_tables.text()
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4), (5, 4, 3)])
+def test_the_goal_is_a_loss_in_the_callers_units(shape):
+    """Layer rates and correlated inputs on either side: the run ends at the first step whose loss is small enough."""
+    rng = np.random.default_rng(4)
+    weights = [0.3 * rng.standard_normal((b, a)) for a, b in pairwise(shape)]
+    optimum, root = rng.standard_normal((shape[-1], shape[0])), np.diag(np.linspace(1.0, 0.5, shape[0]))
+    problem = Problem(optimum, root, 1.5, [2.0, 0.7])
+    summary, _, layers, _ = all_of(Run(problem, weights, Settings("auto", 1e-5, goal=1e-4)))
+    assert summary.status == engine.GOAL
+    losses = [0.75 * np.sum(((product(W, shape[0]) - optimum) @ root) ** 2) for W in zip(*layers, strict=True)]
+    assert losses[-1] <= 1e-4 < losses[-2]
+    slope = np.sqrt(sum(np.sum(V**2) for V in engine.velocity(problem, [layer[-1] for layer in layers])))
+    assert summary.slope == pytest.approx(slope, rel=1e-9)
