@@ -16,11 +16,16 @@ constexpr int REGISTERS = 32, EACH = 2;
 #else
 constexpr int REGISTERS = 16, EACH = 2;
 #endif
+#ifdef __clang__
+constexpr int ENTRIES = 2;  // it takes the next entry of A while the last one is in use
+#else
+constexpr int ENTRIES = 1;
+#endif
 constexpr int MOST_ROWS = 8, MOST_VECTORS = 3;
 
-// Rows of a tile of so many vectors: the accumulators, one row of B and one entry of A fit into the registers.
+// Rows of a tile of so many vectors: the accumulators, one row of B and entries of A fit into the registers.
 constexpr int rows_beside(int vectors) {
-    const int rows = (REGISTERS / EACH - vectors - 1) / vectors;
+    const int rows = (REGISTERS / EACH - vectors - ENTRIES) / vectors;
     return rows < 1 ? 1 : rows < MOST_ROWS ? rows : MOST_ROWS;
 }
 
