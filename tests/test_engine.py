@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -492,3 +493,22 @@ def test_the_goal_is_a_loss_in_the_callers_units(shape):
     assert losses[-1] <= 1e-4 < losses[-2]
     slope = np.sqrt(sum(np.sum(V**2) for V in engine.velocity(problem, [layer[-1] for layer in layers])))
     assert summary.slope == pytest.approx(slope, rel=1e-9)
+
+
+def test_threads_do_not_meet():
+    """Runs side by side give the bits that they give one after another."""
+    problem, _ = stiff()
+    shapes = [W.shape for W in stiff()[1]]
+    draw = [np.random.default_rng(seed).standard_normal for seed in range(8)]
+    starts = [[0.05 * normal(shape) for shape in shapes] for normal in draw]
+
+    def last(weights):
+        run = Run(problem, weights, Settings("auto", 1e-5, times=np.array([300.0])))
+        while run.advance().status == engine.RUNNING:
+            pass
+        return run.state()
+
+    alone = [last(weights) for weights in starts]
+    with ThreadPoolExecutor(4) as pool:
+        for ours, theirs in zip(pool.map(last, starts), alone, strict=True):
+            assert np.array_equal(ours, theirs)
