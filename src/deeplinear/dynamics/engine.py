@@ -17,6 +17,7 @@ RUNNING, REACHED, GOAL, STATIONARY, STALLED = range(5)
 LOG = ("t", "h", "error", "spent", "radius", "formula", "accepted")
 """Columns of a log: step tried, its error in tolerances, its cost, the spectral radius, the formula in `FORMULAS`."""
 FORMULAS = ("rock4", "cnd4", "rodas4", "dopri8")
+BUFFER, BUFFER_BYTES = 128, 2**24  # outputs that a segment holds, and what they may take
 SEGMENT_SECONDS = 0.1  # of a segment: how long the caller's thread may not look for Ctrl-C
 LOOK_SECONDS = 0.05  # between looks for Ctrl-C while a segment runs beside
 LONGEST_STEP = 165  # evaluations in a long step
@@ -63,7 +64,8 @@ class Settings:
     max_time: float = float("inf")
     goal: float = float("-inf")
     spread: float = 1.0
-    outputs: int = 128
+    outputs: int | None = None
+    """That a segment may hold; None: `BUFFER`, or as many as `BUFFER_BYTES` hold."""
     log: int = 0
 
 
@@ -213,6 +215,8 @@ class Run:
         packed = _Packed(problem, _shapes(weights))
         self.shapes, self._logs = packed.shapes, settings.log > 0
         self._size = sum(rows * columns for rows, columns in self.shapes)
+        fitting = max(1, min(BUFFER, BUFFER_BYTES // (8 * self._size)))
+        outputs = fitting if settings.outputs is None else settings.outputs
         times = None if settings.times is None else np.asarray(settings.times, dtype=float)
         c = CSettings(
             METHODS[settings.method],
@@ -223,7 +227,7 @@ class Run:
             settings.max_time,
             settings.goal,
             settings.spread,
-            settings.outputs,
+            outputs,
             settings.log,
         )
         _refuse_what_does_not_fit(self._engine.call["bytes"](byref(packed.c), byref(c)))
