@@ -7,8 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._arrays import floats, readable
+
 CHUNK_BYTES = 2**25
 """Rows are read in slices of about this size, so that memory-mapped arrays larger than memory work."""
+
+REMOVE = "remove or fill such samples"
 
 
 class Modes(NamedTuple):
@@ -77,9 +81,9 @@ class Moments:
         `trace_yy=None`: unknown, the smallest loss is zero. Raises `ValueError` for shapes that do not fit,
         for a sigma_xx that is not symmetric positive semidefinite, and for non-finite entries.
         """
-        sigma_yx = _finite_matrix("sigma_yx", sigma_yx)
+        sigma_yx = floats("sigma_yx", sigma_yx, 2, "(d_y, d_x)")
         d_x = sigma_yx.shape[1]
-        sigma_xx = np.eye(d_x) if sigma_xx is None else _finite_matrix("sigma_xx", sigma_xx)
+        sigma_xx = np.eye(d_x) if sigma_xx is None else floats("sigma_xx", sigma_xx, 2, "(d_x, d_x)")
         if sigma_xx.shape != (d_x, d_x):
             raise ValueError(
                 f"`sigma_xx`: has shape {sigma_xx.shape}, but sigma_yx has {d_x} columns; it must be ({d_x}, {d_x})"
@@ -214,7 +218,7 @@ class Whitening:
     @classmethod
     def of(cls, sigma_xx: np.ndarray) -> "Whitening":
         """Principal-axes whitening of E[x x^T] = sigma_xx, directions of largest variance first."""
-        eigenvalues, Q = np.linalg.eigh(check_covariance(np.asarray(sigma_xx, dtype=float)))
+        eigenvalues, Q = np.linalg.eigh(check_covariance(floats("sigma_xx", sigma_xx, 2, "(d_x, d_x)")))
         kept = eigenvalues > _covariance_tolerance(eigenvalues)
         if not kept.any():
             raise ValueError("`sigma_xx`: is zero, so there is nothing to whiten; check that the inputs vary")
@@ -288,9 +292,7 @@ def with_constant(X: Any) -> np.ndarray:
     >>> with_constant([[2.0], [3.0]]).tolist()
     [[1.0, 2.0], [1.0, 3.0]]
     """
-    X = np.asarray(_numeric("X", X), dtype=float)
-    if X.ndim != 2:
-        raise ValueError(f"`X`: has shape {X.shape}; samples are rows, so it must be (n, d)")
+    X = floats("X", X, 2, "(n, d), samples in rows")
     return np.hstack([np.ones((len(X), 1)), X])
 
 
@@ -316,7 +318,7 @@ def check_samples(X: Any, Y: Any) -> tuple[Any, Any]:
     >>> X.shape, Y.shape
     ((2, 2), (2, 1))
     """
-    X, Y = _numeric("X", X), _numeric("Y", Y)
+    X, Y = readable("X", X), readable("Y", Y)
     if X.ndim != 2:
         raise ValueError(f"`X`: has shape {X.shape}; samples are rows, so it must be (n, d_x)")
     Y = Y[:, None] if Y.ndim == 1 else Y
@@ -348,38 +350,9 @@ def _covariance_tolerance(eigenvalues: np.ndarray) -> float:
     return 4 * len(eigenvalues) * float(np.finfo(float).eps) * float(np.abs(eigenvalues).max())
 
 
-def _numeric(name: str, values: Any) -> Any:
-    try:
-        array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    except ValueError:
-        raise ValueError(f"`{name}`: its rows have different lengths; every sample needs the same columns") from None
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"`{name}`: has entries of type {array.dtype}; give real numbers")
-    return array
-
-
-def _finite_matrix(name: str, values: Any) -> np.ndarray:
-    matrix = np.array(_numeric(name, values), dtype=float)
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ValueError(f"`{name}`: has shape {matrix.shape}; it must be a matrix with rows and columns")
-    if not np.isfinite(matrix).all():
-        row, column = np.argwhere(~np.isfinite(matrix))[0]
-        raise ValueError(
-            f"`{name}`: has {matrix[row, column]} at row {row + 1}, column {column + 1}; give finite numbers"
-        )
-    return matrix
-
-
 def _one_pass(X: Any, Y: Any, offset: int) -> Moments:
     """Moments of one chunk in memory; `offset` rows came before it (for messages)."""
-    X, Y = np.asarray(X, dtype=float), np.asarray(Y, dtype=float)
-    for name, array in (("X", X), ("Y", Y)):
-        if not np.isfinite(array).all():
-            row, column = np.argwhere(~np.isfinite(array))[0]
-            raise ValueError(
-                f"`{name}`: has {array[row, column]} at row {offset + row + 1}, column {column + 1}; "
-                "remove or fill such samples"
-            )
+    X, Y = (floats(name, part, instead=REMOVE, before=offset) for name, part in (("X", X), ("Y", Y)))
     n = X.shape[0]
     mean_x, mean_y = _mean(X), _mean(Y)
     X, Y = X - mean_x, Y - mean_y
