@@ -15,6 +15,8 @@ import numpy as np
 
 WHOLE = 2**53
 """Whole numbers beyond this may have no float64 of their own."""
+MANY = 1000
+"""More different texts than this are no classes."""
 LISTS = (list, tuple)
 PLAIN = (bool, int, float)
 
@@ -177,6 +179,39 @@ def booleans(name: str, value: Any, ndim: int | None = None, axes: str = "") -> 
             f"`{name}`: has shape {array.shape} and type {array.dtype}; give an array of booleans{axes and ' ' + axes}"
         )
     return array
+
+
+def classes(name: str, labels: Any) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """The sorted classes of labels that are texts, and the number (n,) of each label from 0; None for no texts.
+
+    Raises `ValueError` for a missing label and for texts among other things.
+
+    >>> classes("labels", ["oak", "rose", "oak"])
+    (('oak', 'rose'), array([0, 1, 0]))
+    >>> classes("labels", [0, 1]) is None
+    True
+    """
+    if getattr(getattr(labels, "dtype", None), "kind", "O") not in "UTO" or traced(labels):
+        return None
+    if hasattr(labels, "detach") or isinstance(labels, np.ma.MaskedArray | str):
+        return None
+    try:
+        array = np.asarray(labels, dtype=object)
+    except Exception:  # no array at all: the door for numbers says why
+        return None
+    if not any(isinstance(item, str) for item in array.flat):
+        return None
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(f"`{name}`: has texts in an array of shape {array.shape}; give one label a sample, (n,)")
+    for i, item in enumerate(array):
+        if not isinstance(item, str) or not item:
+            raise ValueError(f"`{name}`: has {shown(item, 30)}{place((i,))} among texts; give every sample a label")
+    found, numbers = np.unique(array.astype(str), return_inverse=True)
+    if len(found) > MANY:
+        raise ValueError(f"`{name}`: has {len(found)} different texts, which are names of samples, not classes")
+    return tuple(found.tolist()), numbers
 
 
 def place(at: tuple, before: int = 0) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._arrays import floats, readable
+from ._arrays import classes, floats, number, readable, shown
 
 CHUNK_BYTES = 2**25
 """Rows are read in slices of about this size, so that memory-mapped arrays larger than memory work."""
@@ -50,12 +50,17 @@ class Moments:
     """Trace of the covariance of y; None where it is unknown and the smallest loss is taken to be zero."""
 
     @classmethod
-    def of(cls, X: Any, Y: Any) -> "Moments":
-        """Moments of samples in rows: X (n, d_x), Y (n, d_y) or (n,).
+    def of(cls, X: Any, Y: Any = None) -> "Moments":
+        """Moments of samples in rows: X (n, d_x), Y (n, d_y) or (n,); a task or moments in place of X give theirs.
 
         Reads `CHUNK_BYTES` at a time; `numpy.load(..., mmap_mode="r")` therefore serves data larger than memory.
         Raises `ValueError` for empty, ragged, non-numeric or non-finite data.
         """
+        known = X if isinstance(X, Moments) else getattr(X, "moments", None)  # of a task
+        if isinstance(known, Moments):
+            if Y is not None:
+                raise ValueError(f"`Y`: got {shown(Y)}, but {shown(X)} has its own outputs; leave it out")
+            return known
         X, Y = check_samples(X, Y)
         return cls.from_chunks(row_slices(X, Y))
 
@@ -89,9 +94,9 @@ class Moments:
                 f"`sigma_xx`: has shape {sigma_xx.shape}, but sigma_yx has {d_x} columns; it must be ({d_x}, {d_x})"
             )
         check_covariance(sigma_xx)
-        if trace_yy is not None and not (np.isfinite(trace_yy) and trace_yy >= 0):
-            raise ValueError(f"`trace_yy`: got {trace_yy}; E[|y|^2] must be finite and at least 0")
-        return cls(count, None, None, sigma_xx, sigma_yx, None if trace_yy is None else float(trace_yy))
+        if trace_yy is not None:
+            trace_yy = number("trace_yy", trace_yy, "E[|y|^2], finite and at least 0", low=0.0)
+        return cls(count, None, None, sigma_xx, sigma_yx, trace_yy)
 
     @property
     def d_x(self) -> int:
@@ -318,6 +323,15 @@ def check_samples(X: Any, Y: Any) -> tuple[Any, Any]:
     >>> X.shape, Y.shape
     ((2, 2), (2, 1))
     """
+    if Y is None:
+        pair = isinstance(X, tuple | list) and len(X) == 2
+        raise ValueError("`X`: is a pair; give two arguments, X, Y" if pair else "`Y`: is missing; give X, Y")
+    texts = classes("Y", Y)
+    if texts is not None:
+        raise ValueError(
+            f"`Y`: has the classes {', '.join(texts[0][:3])}; give numbers, such as columns of zeros and ones, one a "
+            "class, which `learn` makes"
+        )
     X, Y = readable("X", X), readable("Y", Y)
     if X.ndim != 2:
         raise ValueError(f"`X`: has shape {X.shape}; samples are rows, so it must be (n, d_x)")

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from . import init, landscape
+from ._arrays import classes
 from ._checks import Check
 from .conventions import HALF_MEAN, LOSS_SCALES, LossScale
 from .data import Moments
@@ -48,7 +49,8 @@ def learn(
 ) -> xr.Dataset:
     r"""Learning dynamics of a deep linear network on samples in rows: the gradient flow with theory beside it.
 
-    X (n, d_x) and Y (n, d_y), or a `tasks.Task` or `Moments` in the place of X. The network has widths (d_x, *hidden,
+    X (n, d_x) and Y (n, d_y), or a `tasks.Task` or `Moments` in the place of X. Y may be texts (n,): classes, one
+    output of zeros and ones for each, in alphabetical order. The network has widths (d_x, *hidden,
     d_y) and starts from `init`: "gaussian", "orthogonal", "balanced" (of size `scale`), "decoupled" (every mode at
     strength `scale`), "xavier" or "kaiming". `bias` gives every layer a bias, zero at the start, and `skip` = [(source,
     target), ...] adds identity skips (`Network.with_biases`, `Network.with_skip`): the network of the dataset then has
@@ -86,8 +88,17 @@ def learn(
         time=time,
         **settings,
     )
-    moments = X if isinstance(X, Moments) else X.moments if isinstance(X, Task) else Moments.of(X, Y)
-    return run(experiment, moments, progress)
+    texts = None if Y is None else classes("Y", Y)
+    if texts is None:
+        return run(experiment, Moments.of(X, Y), progress)
+    names, numbers = texts
+    data = run(experiment, Moments.of(X, np.eye(len(names))[numbers]), progress)
+    listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    remark = (
+        f"Y holds {len(names)} classes ({listed}): outputs are columns of zeros and ones, one a class, in this order"
+    )
+    data.attrs["warnings"] = [remark, *data.attrs["warnings"]]
+    return data
 
 
 def run(

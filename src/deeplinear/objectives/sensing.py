@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._arrays import traced
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
-from .arguments import indices, numbers, traced
+from .arguments import indices, numbers
 from .measurements import Dense, Entries, Measurements, RankOne, fitted
 
 

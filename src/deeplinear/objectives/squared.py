@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._arrays import floats, traced
 from .._linalg import from_svd, on_device, product, psd_root, thin_svd
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
 from ..data import Modes, Moments, Whitening, check_samples
-from .arguments import traced
 
 
 class SquaredError(eqx.Module):
@@ -61,10 +61,11 @@ class SquaredError(eqx.Module):
         self.optimum, self.minimum, self.factor, self._sigma_xx, self._root_xx = jax.tree.map(on_device, numbers)
 
     @classmethod
-    def of(cls, X: Any, Y: Any, scale: LossScale = HALF_MEAN) -> "SquaredError":
+    def of(cls, X: Any, Y: Any = None, scale: LossScale = HALF_MEAN) -> "SquaredError":
         """Squared error of samples in rows, X (n, d_x) and Y (n, d_y); nothing is centred.
 
-        Raises `ValueError` for samples that are not finite numbers in matching rows.
+        A `tasks.Task` or `Moments` in the place of X has its own outputs. Raises `ValueError` for samples that are not
+        finite numbers in matching rows.
 
         >>> SquaredError.of([[1.0], [2.0]], [[2.0], [4.0]]).optimum.tolist()
         [[2.0]]
@@ -115,12 +116,11 @@ class SquaredError(eqx.Module):
         Source: Altafini, eqs. (5) and (6).
         """
         is_traced = traced(s)
-        s = jnp.asarray(s, dtype=float) if is_traced else np.asarray(s, dtype=float)
+        s = floats("s", s, instead="singular values are finite and at least 0")
         if s.ndim != 1 or not 1 <= s.size <= min(d_x, d_y):
             raise ValueError(f"`s`: has shape {s.shape}; give 1 to {min(d_x, d_y)} singular values")
-        if not is_traced and not (np.isfinite(s) & (s >= 0)).all():
-            bad = s[~(np.isfinite(s) & (s >= 0))][0]
-            raise ValueError(f"`s`: has the value {bad:g}; singular values are finite and at least 0")
+        if not is_traced and (s < 0).any():
+            raise ValueError(f"`s`: has the value {s.min():g}; singular values are finite and at least 0")
         return cls.from_moments((np.eye(d_y, s.size) * s[None, :]) @ np.eye(s.size, d_x), scale=scale)
 
     def __call__(self, W: Matrix) -> Scalar:
