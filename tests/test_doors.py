@@ -7,6 +7,8 @@ import pytest
 import deeplinear as dl
 from deeplinear import CrossEntropy, MatrixCompletion, SquaredError
 
+pytestmark = pytest.mark.usefixtures("without_annotations")
+
 X = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0], [3.0, -1.0]])
 Y = np.array([[1.0], [2.0], [2.5], [0.5]])
 SPECIES = ["rose", "oak", "rose", "elm"]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from . import _wiring
+from ._arguments import as_network, takes_networks
 from ._types import Key
 from .init.arguments import check_key, check_widths
 from .network import Network
@@ -36,6 +37,7 @@ def sparse(key: Key, widths: Sequence[int], density: float) -> Network:
     return Network([m.at[i, j].set(True) for m, (j, i) in zip(drawn, pairwise(path), strict=True)])
 
 
+@takes_networks
 def pruned(network: Network, mask: Network) -> Network:
     """The network with zeros where the mask holds an entry.
 
@@ -45,6 +47,22 @@ def pruned(network: Network, mask: Network) -> Network:
     return jax.tree.map(lambda W, m: jnp.where(m, W, 0.0), network, mask)
 
 
+def check_mask(mask: Any, network: Network) -> Network | None:
+    """The mask as a `Network` of booleans of the network's widths, under which something can be learned; None for None.
+
+    >>> check_mask([[[True]]], Network([[[2.0]]])).weights[0].dtype.name
+    'bool'
+    """
+    if mask is None:
+        return None
+    mask = as_network(mask, "mask")
+    if mask.widths != network.widths or any(m.dtype != bool or m.ndim != 2 for m in mask.weights):
+        raise ValueError(f"`mask`: must be a Network of booleans with widths {network.widths}; True entries learn")
+    check_paths(network, mask)
+    return mask
+
+
+@takes_networks
 def check_paths(network: Network, mask: Network) -> None:
     """`ValueError` for a mask under which the network can learn nothing.
 

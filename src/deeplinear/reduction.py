@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ._arguments import check_fit
 from ._invariant import Edge, extended, invariant_spans
 from ._linalg import chain, rank_tolerance
 from .network import Network
@@ -314,9 +315,4 @@ def _weights_of(widths: Iterable[int]) -> int:
 def _check_problem(objective: Any, network: Any) -> None:
     if not isinstance(objective, SquaredError):
         raise ValueError(f"`objective`: got {objective!r}; only a SquaredError is known to reduce exactly")
-    d_y, d_x = objective.optimum.shape
-    if (network.widths[0], network.widths[-1]) != (d_x, d_y):
-        raise ValueError(
-            f"`network`: maps {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective has {d_x} "
-            f"and {d_y}"
-        )
+    check_fit(objective, network)

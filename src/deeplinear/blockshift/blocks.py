@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._arguments import takes_networks
 from ..network import Network
 
 
@@ -187,6 +188,7 @@ def identity(widths: Sequence[int]) -> BlockMatrix:
     return BlockMatrix(widths, {(l, l): np.eye(d) for l, d in enumerate(widths)})
 
 
+@takes_networks
 def adjacency(network: Network) -> BlockMatrix:
     r"""The weighted adjacency matrix $A = \mathrm{blk}_1(W_1, \dots, W_h)$; `adjacency(network).network` leads back.
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._arguments import takes_networks
 from .._linalg import one_thread
 from ..network import Network
 from .arguments import Point, check_concrete, checked
@@ -62,6 +63,7 @@ class Extremes(eqx.Module):
         return iter((self.low.values, self.high.values))
 
 
+@takes_networks
 def extreme_eigenvalues(
     objective: Any,
     network: Network,
@@ -114,6 +116,7 @@ def extreme_eigenvalues(
     return Extremes(low, high, spectrum.products)
 
 
+@takes_networks
 def lowest_eigenvalue(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> float:

@@ -11,11 +11,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arguments import check_decay, takes_networks
 from .._types import Key
+from ..masks import check_mask
 from ..network import Network
 from ..objectives import SquaredError
 from ..reduction import reduce as smaller_problem
-from ..running.arguments import as_network, check_decay, check_mask, check_widths, is_traced
+from ..running.arguments import is_traced
 from ..running.compiling import is_small
 from ..running.landmarks import landmarks
 from ..running.progress import as_reporter
@@ -27,6 +29,7 @@ from .endings import judge
 from .stepping import Problem, Rule, as_jax_code
 
 
+@takes_networks
 def gradient_descent(
     objective: Callable,
     network: Network,
@@ -91,9 +94,8 @@ def gradient_descent(
     Source: Arora, Cohen and Hazan (2018), eq. (4); Barrett and Dherin (2021), theorem 3.1, for the modified flow.
     """
     started = time.perf_counter()
-    network = jax.tree.map(lambda W: W.astype(float), as_network(network))
+    network = jax.tree.map(lambda W: W.astype(float), network)
     traced = is_traced(objective, network, learning_rate, key)
-    check_widths(objective, network)
     at = check_outputs(steps, save_every, save_at)
     rule, rate = _rule(learning_rate, optimizer, momentum, nesterov)
     draws = check_draws(objective, samples, batch_size, label_noise, key)

@@ -7,6 +7,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from .._arguments import takes_networks
 from ..network import Network
 from .balance import imbalance
 from .labels import labelled
@@ -37,6 +38,7 @@ def conservation_laws(widths: Sequence[int]) -> int:
 
 
 @labelled((), "number of conserved quantities that are independent at this network")
+@takes_networks
 def conservation_rank(network: Network) -> Int[Array, ""]:
     r"""Rank of the derivative of all $C_l$ with respect to all weights at this network.
 

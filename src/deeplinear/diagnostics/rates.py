@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from .._arguments import takes_networks
 from .._linalg import rank_tolerance
 from .._types import Scalar
 from ..network import Network
@@ -90,6 +91,7 @@ def rates(objective: SquaredError) -> Callable[[Network], Float[Array, " bound"]
     return label(Partial(_rates, checked(objective)))
 
 
+@takes_networks
 def rate_bounds(objective: SquaredError, network: Network) -> tuple[RateBound, ...]:
     """Every bound of `rates` by itself: 26, then 27 and 28 for each layer j, with their hypotheses and how far off.
 

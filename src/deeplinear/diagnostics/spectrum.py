@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from .._arguments import takes_networks
 from .._types import Scalar
 from ..conventions import HALF_MEAN, LossScale
 from ..network import Network
@@ -94,6 +95,7 @@ def greedy_low_rank(objective: Any) -> Callable[[Network], Float[Array, " rank"]
 
 
 @labelled(("rank",), "singular values of the end-to-end matrix")
+@takes_networks
 def singular_values(network: Network) -> Float[Array, " rank"]:
     """Singular values of the end-to-end matrix that its widths allow, largest first, shape (min(widths),).
 
@@ -104,6 +106,7 @@ def singular_values(network: Network) -> Float[Array, " rank"]:
 
 
 @labelled(("layer", "index"), "singular values of every layer")
+@takes_networks
 def layer_singular_values(network: Network) -> Float[Array, "layer index"]:
     """Singular values of every layer, shape (layer, index), largest first, padded with NaN.
 

@@ -19,6 +19,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from .._arguments import takes_networks
 from ..network import Network
 
 DENSE = 1024  # rows up to which `spectrum` forms the matrix: 8 MB, a quarter of a second
@@ -167,6 +168,7 @@ class TangentKernel(eqx.Module):
         return jax.tree.map(lambda factor: factor[index], self)
 
 
+@takes_networks
 def ntk(network: Network) -> TangentKernel:
     r"""The tangent kernel of a network on maps, $K = \sum_l W_{l+1:h} W_{l+1:h}^T \otimes W_{1:l-1}^T W_{1:l-1}$.
 

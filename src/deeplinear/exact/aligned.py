@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._arguments import takes_networks
 from ..frames import shared_frames
 from ..network import Network
 from ..objectives import SquaredError
@@ -17,7 +18,7 @@ from .assumptions import TOLERANCE, Check, require
 from .deep import BALANCED, is_still, unbalanced_mode
 from .modes import mode_strength
 from .pair import unbalanced_pair
-from .question import check_question, checked_times, losses
+from .question import check_objective, checked_times, losses
 
 
 class DecoupledCurve(eqx.Module):
@@ -90,6 +91,7 @@ def _between(above: Array, values: np.ndarray, below: Array) -> np.ndarray:
     return (np.asarray(above) * values[:, None, :]) @ np.asarray(below).T
 
 
+@takes_networks
 def decoupled(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Decoupled:
     r"""Gradient flow of a network that is aligned with the modes of the data, at any depth, balanced or not.
 
@@ -116,7 +118,7 @@ def decoupled(objective: SquaredError, network: Network, *, tolerance: float = T
 
     Source: Saxe, McClelland and Ganguli (2014), section 1 and appendix A, for balanced layers and depth 2.
     """
-    check_question(objective, network)
+    check_objective(objective)
     found = shared_frames(objective, [np.asarray(W) for W in network.weights])
     name = "decoupled modes"
     checks = (

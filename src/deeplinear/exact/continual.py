@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arguments import takes_networks
 from ..network import Network
 from ..sequences import ROUNDING, TaskSequence
 from ..trajectory import Trajectory
@@ -135,6 +136,7 @@ class Sequence(eqx.Module):
         return Trajectory(ts, networks, objective=self.tasks)
 
 
+@takes_networks
 def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLERANCE) -> Sequence:
     r"""The exact gradient flow of a lambda-balanced two-layer network through tasks learned one after another.
 

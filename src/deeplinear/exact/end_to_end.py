@@ -21,12 +21,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.integrate import DOP853
 
+from .._arguments import takes_networks
 from .._linalg import rank_tolerance
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import TOLERANCE, Check, require
-from .question import check_question, checked_times, imbalances, losses
+from .question import check_objective, checked_times, imbalances, losses
 
 RTOL = 3e-14  # near the finest that float64 allows an explicit method
 FAINT = 1e-3  # times RTOL times the smallest start: the absolute tolerance, so that small modes are not lost
@@ -88,6 +89,7 @@ class Balanced(eqx.Module):
         return Trajectory(ts, networks)
 
 
+@takes_networks
 def balanced(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Balanced:
     r"""Gradient flow of a 0-balanced network of any depth, for any $\Sigma_{xx}$, from its end-to-end matrix alone.
 
@@ -109,7 +111,7 @@ def balanced(objective: SquaredError, network: Network, *, tolerance: float = TO
 
     Source: Arora, Cohen and Hazan (2018), theorem 1.
     """
-    check_question(objective, network)
+    check_objective(objective)
     layers = [np.asarray(W) for W in network.weights]
     largest = max(float(np.linalg.norm(W, 2)) for W in layers)
     off = max((float(np.linalg.norm(C, 2)) for C in imbalances(layers)), default=0.0) / max(largest**2, 1e-300)

@@ -11,6 +11,8 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arguments import check_decay, check_times, takes_networks
+from .._arrays import traced
 from .._linalg import thin_svd
 from ..network import Network
 from ..objectives import SquaredError
@@ -94,7 +96,7 @@ class TwoLayer(eqx.Module):
 
         Rounding errs by about 1e-14 of Q Q^T, and of W, at any time.
         """
-        given = _checked_times(ts)
+        given = check_times(ts, single=True)
         ts, Y = _factors(*self._parts, given)
         return TwoLayerState(ts, Y, self.objective, self._warning(given))
 
@@ -113,7 +115,7 @@ class TwoLayer(eqx.Module):
         of 9th order, to about 1e-12 (one hidden neuron, or one input and one output: closed form). The part of a wide
         layer outside the span of the start's columns stays 0. `ts` as for a call.
         """
-        ts = jnp.asarray(_checked_times(ts))
+        ts = jnp.asarray(check_times(ts, single=True))
         d_x = self.network.widths[0]
         Q = _hidden(*self._parts, self.network, self.lam, jnp.atleast_1d(ts))
         Q = Q.reshape(*ts.shape, *Q.shape[1:])
@@ -122,7 +124,7 @@ class TwoLayer(eqx.Module):
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The networks at `ts` (time,) as a `Trajectory`, for `deeplinear.measure`."""
-        ts = jnp.atleast_1d(jnp.asarray(_checked_times(ts)))
+        ts = jnp.atleast_1d(jnp.asarray(check_times(ts, single=True)))
         return Trajectory(ts, self.weights(ts), objective=self.objective)
 
     @property
@@ -147,6 +149,7 @@ class TwoLayer(eqx.Module):
         )
 
 
+@takes_networks
 def two_layer(
     objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, weight_decay: Any = 0.0
 ) -> TwoLayer:
@@ -176,15 +179,14 @@ def two_layer(
     3.1 (any lambda); one input and one output: Saxe, McClelland & Ganguli (2014), appendix.
     """
     checks = _structure(objective, network, tolerance)
-    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((objective, network, weight_decay)))
-    if not traced and not (np.ndim(weight_decay) == 0 and np.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
+    check_decay(weight_decay)
+    is_traced = traced(objective, network, weight_decay)
     if any(W.dtype != float for W in network.weights):
         network = Network([W.astype(float) for W in network.weights])
     modes, variance = _modes(objective)
-    decay = weight_decay if traced else np.float64(weight_decay)
+    decay = weight_decay if is_traced else np.float64(weight_decay)
     flow, lam = _prepared(network.weights, modes, variance, objective.factor, decay)
-    if traced:
+    if is_traced:
         checks = []
     else:
         checks += [] if objective.whitened else _input_checks(objective, network, float(variance), tolerance)
@@ -237,15 +239,7 @@ def _losses(objective: SquaredError, W: Array) -> Array:
 
 def _structure(objective: Any, network: Any, tolerance: float) -> list[Check]:
     """What can be checked of shapes alone; raises if any of it fails."""
-    if not isinstance(network, Network):
-        raise ValueError(f"`network`: got a {type(network).__name__}; give a Network")
     squared = isinstance(objective, SquaredError)
-    if squared and objective.optimum.shape != (network.widths[-1], network.widths[0]):
-        d_y, d_x = objective.optimum.shape
-        raise ValueError(
-            f"`network`: goes from {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective from "
-            f"{d_x} to {d_y}"
-        )
     checks = [
         Check(THEOREM, "the objective is a SquaredError", 0.0 if squared else np.inf, tolerance),
         Check(THEOREM, "the network has two layers", 0.0 if network.depth == 2 else np.inf, tolerance),
@@ -282,18 +276,6 @@ def _balance_checks(network: Network, Q: np.ndarray, weight_decay: Any, toleranc
     if weight_decay != 0:
         checks.append(check("lambda = 0 where weights decay", abs(lam) / size))
     return checks
-
-
-def _checked_times(ts: Any) -> Array | np.ndarray:
-    """The times, traced or in numpy, from which a compiled function takes them at less cost than from JAX."""
-    ts = ts if isinstance(ts, Tracer) else np.asarray(ts, dtype=float)
-    if ts.ndim > 1:
-        raise ValueError(f"`ts`: has shape {ts.shape}; give one time or a vector of times")
-    if isinstance(ts, Tracer):
-        return ts.astype(float)
-    if not (np.isfinite(ts) & (ts >= 0)).all():
-        raise ValueError("`ts`: every time must be finite and >= 0; for the end of time see `limit()`")
-    return ts
 
 
 @partial(jax.jit, static_argnums=3)

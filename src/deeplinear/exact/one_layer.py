@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import check_decay, takes_networks
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import Check, require
-from .question import Curve, check_decay, check_question, checked_times, input_spectrum
+from .question import Curve, check_objective, checked_times, input_spectrum
 
 
 class Regression(eqx.Module):
@@ -44,6 +45,7 @@ class Regression(eqx.Module):
         return Trajectory(curve.ts, networks, objective=self.objective)
 
 
+@takes_networks
 def regression(objective: SquaredError, network: Network, *, weight_decay: Any = 0.0) -> Regression:
     r"""Gradient flow of a network of one layer, for any $\Sigma_{xx}$, singular ones included.
 
@@ -62,7 +64,7 @@ def regression(objective: SquaredError, network: Network, *, weight_decay: Any =
 
     Source: Le Cun, Kanter and Solla (1991), Phys. Rev. Lett. 66; with sources it is the variation of constants.
     """
-    check_question(objective, network)
+    check_objective(objective)
     off = 0.0 if network.depth == 1 else float("inf")
     checks = require([Check("regression", "the network has one layer", off, 0.0)])
     check_decay(weight_decay)

@@ -11,9 +11,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from .._arguments import check_times
 from .._linalg import rank_tolerance
 from ..network import Network
 from ..objectives import SquaredError
@@ -33,37 +33,9 @@ def check_objective(objective: Any) -> None:
         raise ValueError(f"`objective`: got a {type(objective).__name__}; exact solutions are known for SquaredError")
 
 
-def check_question(objective: Any, network: Network) -> None:
-    """`ValueError` unless the objective is a squared error of the network's inputs and outputs."""
-    check_objective(objective)
-    d_y, d_x = objective.optimum.shape
-    if (d_x, d_y) != (network.widths[0], network.widths[-1]):
-        raise ValueError(
-            f"`network`: maps {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective has {d_x} "
-            f"and {d_y}"
-        )
-
-
 def checked_times(ts: Any) -> Array:
-    """Times as a JAX vector; `ValueError` for another shape and, where they are concrete, for values that are no times.
-
-    Times need not be sorted.
-    """
-    if np.ndim(ts) != 1:
-        raise ValueError(f"`ts`: has shape {np.shape(ts)}; give a list of times")
-    if not isinstance(ts, Tracer):
-        ts = np.asarray(ts, dtype=float)
-        if not np.isfinite(ts).all():
-            raise ValueError(f"`ts`: every time must be finite, but one is {ts[~np.isfinite(ts)][0]}")
-        if (ts < 0).any():
-            raise ValueError(f"`ts`: times must be >= 0, but the smallest is {ts.min()}; count time from the start")
-    return jnp.asarray(ts, dtype=float)
-
-
-def check_decay(weight_decay: Any) -> None:
-    """`ValueError` for a weight decay that is concrete and negative or not finite."""
-    if not isinstance(weight_decay, Tracer) and not (np.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
+    """Times as a vector of JAX's, in any order; `ValueError` for others, see `check_times`."""
+    return jnp.asarray(check_times(ts))
 
 
 def input_spectrum(objective: SquaredError) -> tuple[Array, Array]:

@@ -7,12 +7,14 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from .._arguments import takes_networks
 from ..network import Network
 from ..objectives import SquaredError
 from .assumptions import TOLERANCE, Check, require
-from .question import Curve, check_objective, check_question, gradients, input_spectrum
+from .question import Curve, check_objective, gradients, input_spectrum
 
 
+@takes_networks
 def descent_regression(objective: SquaredError, network: Network, learning_rate: Any, ks: Any) -> Curve:
     r"""Gradient descent of one layer after k steps, for any $\Sigma_{xx}$, singular ones included.
 
@@ -28,7 +30,7 @@ def descent_regression(objective: SquaredError, network: Network, learning_rate:
 
     Source: the same geometric series as Le Cun, Kanter and Solla (1991), Phys. Rev. Lett. 66.
     """
-    check_question(objective, network)
+    check_objective(objective)
     off = 0.0 if network.depth == 1 else float("inf")
     require([Check("descent of one layer", "the network has one layer", off, 0.0)])
     _check_rate(learning_rate)
@@ -49,6 +51,7 @@ def descent_regression(objective: SquaredError, network: Network, learning_rate:
     return Curve(learning_rate * k[:, 0], (left + optimum) @ Q.T, objective.minimum + excess)
 
 
+@takes_networks
 def balance_drift(objective: Any, network: Network, learning_rate: Any) -> tuple[Float[Array, "_ _"], ...]:
     r"""Change of the imbalance in one step of gradient descent, exactly, for any objective of the end-to-end matrix.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._arguments import check_times
 from ..network import Network
 from ..sequences import TaskSequence
 from ..trajectory import Statistics, Trajectory
@@ -33,8 +34,6 @@ def _in_sequence(flow: Callable, tasks: TaskSequence, network: Any, ts: Any, opt
     for name in ("checkpoint", "max_time"):
         if options.get(name) is not None:
             raise ValueError(f"`{name}`: does not go with a sequence of tasks; leave it out")
-    if isinstance(network, list | tuple):
-        network = Network(network)
     times, tasks_of = (None, None) if ts is None else _placed(tasks, ts)
     runs = []
     for k, (objective, duration) in enumerate(zip(tasks.objectives, tasks.durations, strict=True)):
@@ -55,9 +54,7 @@ def _placed(tasks: TaskSequence, ts: Any) -> tuple[np.ndarray, np.ndarray]:
     """Increasing times, and the task that each of them is in."""
     if any(isinstance(t, Tracer) for t in jax.tree.leaves(ts)):
         raise ValueError("`ts`: is traced by JAX, but which task a time is in must be known; give plain numbers")
-    times = np.asarray(ts, dtype=float)
-    if times.ndim != 1 or not times.size or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-        raise ValueError("`ts`: give a list of finite times that increase, counted from the start of the first task")
+    times = check_times(ts, increasing=True)
     return times, tasks.task_at(times)
 
 

@@ -11,11 +11,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arguments import check_decay, check_times, takes_networks
+from ..masks import check_mask
 from ..network import Network
 from ..objectives import SquaredError
 from ..reduction import Reduction
 from ..reduction import reduce as smaller_problem
-from ..running.arguments import as_network, check_decay, check_mask, check_widths, is_traced
+from ..running.arguments import is_traced
 from ..running.compiling import is_small
 from ..running.landmarks import FINEST_TOLERANCE, landmarks, standing
 from ..running.progress import as_reporter
@@ -46,6 +48,7 @@ SOLVERS = {
 
 
 @through_tasks
+@takes_networks
 def gradient_flow(
     objective: Callable | list | tuple,
     network: Network,
@@ -139,7 +142,7 @@ def gradient_flow(
     network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
     traced = is_traced(problem.objective, network, problem, ts)
     rtol, least = _check_tolerances(rtol, atol, tolerance, network)
-    times = None if ts is None else _check_times(ts)
+    times = None if ts is None else check_times(ts, increasing=True)
     _check_limits(max_time, max_steps, keep, threads)
     room = _with_diffrax() if traced or not isinstance(solver, str) else None
     problem = _check_options(problem, checkpoint, project, room is not None, batch)
@@ -269,12 +272,10 @@ def _method(solver: str, rtol: float) -> stepping.Method:
 def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, solver: Any):
     if isinstance(solver, str) and solver not in SOLVERS:
         raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))} or a diffrax solver")
-    network = as_network(network)
     batch = batch_of(objective, network)
     network = jax.tree.map(lambda W: W if W.dtype == float else W.astype(float), network)
     if batch is not None:
         network = spread(network, batch)
-    check_widths(objective, network)
     mask, decay = check_mask(mask, network), check_decay(weight_decay)
     return network, stepping.Problem(objective, mask, decay), batch
 
@@ -319,20 +320,3 @@ def _check_options(problem: stepping.Problem, checkpoint: Any, project: bool, el
     if problem.mask is not None or problem.weight_decay is not None:
         raise ValueError("`project`: with a mask or weight decay the imbalances are not conserved; leave it out")
     return stepping.Problem(problem.objective, None, None, project=True)
-
-
-def _check_times(ts: Any) -> Any:
-    traced = any(isinstance(t, Tracer) for t in jax.tree.leaves(ts))
-    times = jnp.asarray(ts, dtype=float) if traced else np.asarray(ts, dtype=float)
-    if times.ndim != 1 or times.size == 0:
-        raise ValueError(f"`ts`: has shape {times.shape}; give a list of times")
-    if traced:
-        return times  # diffrax looks at their values when they are there
-    if not np.isfinite(times).all() or times[0] < 0:
-        raise ValueError(
-            f"`ts`: goes from {times[0]:g} to {times[-1]:g}; times are finite and at least 0, where the start is"
-        )
-    if (np.diff(times) <= 0).any():
-        i = int(np.argmax(np.diff(times) <= 0))
-        raise ValueError(f"`ts`: {times[i + 1]:g} follows {times[i]:g}; sort the times and drop repeated ones")
-    return times

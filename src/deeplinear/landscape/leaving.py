@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from numpy.polynomial import Polynomial
 
+from .._arguments import takes_networks
 from .._types import Key
 from ..init import gaussian
 from ..init.arguments import check_key
@@ -58,6 +59,7 @@ class Chain(NamedTuple):
         return tuple(visit.signature for visit in self.visits)
 
 
+@takes_networks
 def leave(objective: Any, network: Network, tol: float = 1e-10) -> Departure:
     r"""One step off a strict saddle: the lowest point of $L(W + \epsilon V)$ over all $\epsilon$, V the certificate.
 

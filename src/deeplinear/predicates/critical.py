@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._arguments import takes_networks
 from .._checks import TOLERANCE, Check
 from ..blockshift.blocks import adjacency, blk
 from ..blockshift.dynamics import pullback
@@ -34,6 +35,7 @@ class Pivot(NamedTuple):
         return min(self.between, self.around)
 
 
+@takes_networks
 def pivots(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> tuple[Pivot, ...]:
     r"""All pairs of layers i > j with the ranks that decide whether the network is tightened.
 
@@ -57,6 +59,7 @@ def pivots(objective: SquaredError, network: Network, *, tolerance: float = TOLE
     )
 
 
+@takes_networks
 def tightened(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Check:
     r"""Whether every pivot, a pair of layers i > j, has a product of rank r around it, r the rank of W.
 
@@ -110,9 +113,3 @@ def _gradient_norm(objective: SquaredError, network: Network) -> float:
 def _check(objective: SquaredError, network: Network) -> None:
     if not isinstance(objective, SquaredError):
         raise ValueError(f"`objective`: is a {type(objective).__name__}; pivots exist for squared error only")
-    d_y, d_x = objective.optimum.shape
-    if (d_x, d_y) != (network.widths[0], network.widths[-1]):
-        raise ValueError(
-            f"`network`: maps {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective has {d_x} "
-            f"and {d_y}"
-        )

@@ -1,50 +1,12 @@
-"""What flows and descents check of a problem at the door."""
+"""Whether JAX traces a whole run."""
 
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
 
-from ..masks import check_paths
 from ..network import Network
-
-
-def as_network(network: Any) -> Network:
-    """A network, also of a list of matrices."""
-    return network if isinstance(network, Network) else Network(network)
-
-
-def check_widths(objective: Any, network: Network) -> None:
-    """`ValueError` for a network whose end-to-end matrix has another shape than the objective's."""
-    shape = (network.widths[-1], network.widths[0])
-    d_y, d_x = objective.optimum.shape[-2:] if hasattr(objective, "optimum") else getattr(objective, "shape", shape)
-    if (d_y, d_x) != shape:
-        raise ValueError(
-            f"`network`: maps {shape[1]} inputs to {shape[0]} outputs, but the objective has {d_x} and {d_y}"
-        )
-
-
-def check_mask(mask: Any, network: Network) -> Network | None:
-    """The mask as a `Network` of booleans of the network's widths."""
-    if mask is None:
-        return None
-    mask = as_network(mask)
-    if mask.widths != network.widths or any(m.dtype != bool or m.ndim != 2 for m in mask.weights):
-        raise ValueError(f"`mask`: must be a Network of booleans with widths {network.widths}; True entries learn")
-    check_paths(network, mask)
-    return mask
-
-
-def check_decay(weight_decay: Any) -> Array | None:
-    """The weight decay as a number of at least 0; None for 0."""
-    concrete = not isinstance(weight_decay, Tracer)
-    if concrete and (not np.isfinite(weight_decay) or weight_decay < 0):
-        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
-    return None if concrete and not weight_decay else jnp.asarray(weight_decay, dtype=float)
 
 
 def is_traced(objective: Any, network: Network, *others: Any) -> bool:

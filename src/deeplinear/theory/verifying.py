@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from .. import records
+from .._arguments import takes_networks
 from .._linalg import one_thread
 from ..network import Network
 from ..objectives import SquaredError
@@ -34,6 +35,7 @@ def statements() -> tuple[Statement, ...]:
     return tuple(sorted(found, key=lambda each: _order(each.key)))
 
 
+@takes_networks
 def verify(
     objective: Any,
     network: Network,
@@ -66,13 +68,6 @@ def _check(objective: Any, network: Any) -> None:
     if not isinstance(objective, SquaredError):
         raise ValueError(
             f"`objective`: is a {type(objective).__name__}; the survey is about squared error, give a SquaredError"
-        )
-    if not isinstance(network, Network):
-        raise ValueError(f"`network`: got a {type(network).__name__}; give a Network")
-    d_y, d_x = objective.optimum.shape
-    if (network.widths[0], network.widths[-1]) != (d_x, d_y):
-        raise ValueError(
-            f"`network`: has widths {network.widths}, but the objective goes from {d_x} inputs to {d_y} outputs"
         )
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 from jaxtyping import Array
 
 from .. import records
+from .._arguments import takes_networks
 from ..conventions import HALF_MEAN, TIME_UNIT, LossScale
 from ..flows.solve import gradient_flow
 from ..learning import first_crossings
@@ -25,6 +26,7 @@ KERNEL_ROWS = 128
 NETWORKS = ("linear", "twin")
 
 
+@takes_networks
 def twin(
     network: Network,
     X: Any,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._arguments import takes_networks
 from ..conventions import HALF_MEAN, LossScale
 from ..data import Moments, check_samples
 from ..network import Network
@@ -25,6 +26,7 @@ FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
 FINEST_STEP = 1e-15  # of the last time; steps below this no longer move t
 
 
+@takes_networks
 def nonlinear_flow(
     network: Network,
     X: Any,

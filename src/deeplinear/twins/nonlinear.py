@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._arguments import takes_networks
 from ..network import Network
 
 
@@ -30,6 +31,7 @@ ACTIVATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 PROBED = (2, 3)  # shape of the array on which a given activation is tried
 
 
+@takes_networks
 def forward(network: Network, X: Any, activation: str | Callable = "relu") -> Array:
     r"""Outputs $W_h \phi(W_{h-1} \cdots \phi(W_1 x))$ of samples in rows, X (n, d_x), shape (n, d_y).
 
@@ -45,6 +47,7 @@ def forward(network: Network, X: Any, activation: str | Callable = "relu") -> Ar
     return (activities[-1] if activities else jnp.asarray(X, dtype=float)) @ network.weights[-1].T
 
 
+@takes_networks
 def hidden_activities(network: Network, X: Any, activation: str | Callable = "relu") -> list[Array]:
     r"""Activities $\phi(W_l \cdots \phi(W_1 x))$ of the hidden layers l = 1, ..., h - 1, shapes (n, d_l).
 
