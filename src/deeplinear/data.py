@@ -2,15 +2,22 @@
 
 import mmap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._arrays import classes, floats, number, readable, shown
+from ._arrays import classes, floats, number, place, readable, shown
+from ._second_moment import SecondMoment, constant_inputs
 
 CHUNK_BYTES = 2**25
 """Rows are read in slices of about this size, so that memory-mapped arrays larger than memory work."""
+LARGEST = 1e75
+"""Inputs and outputs up to here, and down to its inverse: squares of their second moments stay within float64."""
+FAR = 1e7
+"""Mean, in units of the standard deviation, beyond which an input has lost half of float64's digits to its mean."""
+ALIKE = 1e-9
+"""Smallest eigenvalue of the inputs' correlations below which a least-squares fit has lost half of float64's digits."""
 
 REMOVE = "remove or fill such samples"
 
@@ -48,6 +55,8 @@ class Moments:
     covariance_yx: np.ndarray
     variance_y: float | None
     """Trace of the covariance of y; None where it is unknown and the smallest loss is taken to be zero."""
+    _rests: tuple[Any, Any] | None = field(default=None, repr=False)  # what rounding left of the means
+    _solved: "Fit | None" = field(default=None, repr=False)  # where it is known better than from the numbers above
 
     @classmethod
     def of(cls, X: Any, Y: Any = None) -> "Moments":
@@ -71,12 +80,17 @@ class Moments:
         Source: Chan, Golub and LeVeque (1983), The American Statistician 37, eqs. (2.1).
         """
         total: Moments | None = None
+        peaks: dict[str, np.ndarray] = {}
         for X, Y in chunks:
             X, Y = check_samples(X, Y)
-            part = _one_pass(X, Y, offset=0 if total is None else int(total.count or 0))
+            part = _one_pass(X, Y, 0 if total is None else int(total.count or 0), peaks)
             total = part if total is None else total.merge(part)
         if total is None:
             raise ValueError("`chunks`: came without any chunk; give at least one pair (X, Y) with one row")
+        for name, peak in peaks.items():
+            if ((peak > 0) & (peak < 1 / LARGEST)).any():
+                column = int(np.argmax((peak > 0) & (peak < 1 / LARGEST)))
+                raise ValueError(_beyond(name, f"column {column + 1} never exceeds {peak[column]:.3g}"))
         return total
 
     @classmethod
@@ -84,8 +98,10 @@ class Moments:
         """Moments that are known already; `sigma_xx=None` stands for the identity (whitened inputs).
 
         `trace_yy=None`: unknown, the smallest loss is zero. Raises `ValueError` for shapes that do not fit,
-        for a sigma_xx that is not symmetric positive semidefinite, and for non-finite entries.
+        for a sigma_xx that is not symmetric positive semidefinite, for entries that are not finite or whose squares
+        leave float64, and for a `count` that is no positive whole number.
         """
+        check_count(count)
         sigma_yx = floats("sigma_yx", sigma_yx, 2, "(d_y, d_x)")
         d_x = sigma_yx.shape[1]
         sigma_xx = np.eye(d_x) if sigma_xx is None else floats("sigma_xx", sigma_xx, 2, "(d_x, d_x)")
@@ -96,6 +112,10 @@ class Moments:
         check_covariance(sigma_xx)
         if trace_yy is not None:
             trace_yy = number("trace_yy", trace_yy, "E[|y|^2], finite and at least 0", low=0.0)
+        for name, values in (("sigma_yx", sigma_yx), ("sigma_xx", np.diagonal(sigma_xx)), ("trace_yy", trace_yy)):
+            largest = np.max(np.abs(0.0 if values is None else values))
+            if LARGEST**2 < largest < np.inf or 0 < largest < LARGEST**-2:
+                raise ValueError(_beyond(name, f"its largest entry is {largest:.3g}"))
         return cls(count, None, None, sigma_xx, sigma_yx, trace_yy)
 
     @property
@@ -134,14 +154,19 @@ class Moments:
             )
         b = n_2 / (n_1 + n_2)
         dx, dy = x_2 - x_1, y_2 - y_1
+        if self._rests and other._rests:
+            dx, dy = dx + (other._rests[0] - self._rests[0]), dy + (other._rests[1] - self._rests[1])
+        rest_x, rest_y = self._rests or (0.0, 0.0)
+        (x, rest_x), (y, rest_y) = _sum(x_1, rest_x + b * dx), _sum(y_1, rest_y + b * dy)
         blend = lambda mine, theirs, cross: (1 - b) * mine + b * theirs + b * (1 - b) * cross
         return Moments(
             n_1 + n_2,
-            x_1 + b * dx,
-            y_1 + b * dy,
+            x,
+            y,
             blend(self.covariance_xx, other.covariance_xx, np.outer(dx, dx)),
             blend(self.covariance_yx, other.covariance_yx, np.outer(dy, dx)),
             float(blend(variance_1, variance_2, dy @ dy)),
+            (rest_x, rest_y),
         )
 
     def _sampled(self) -> tuple[int, np.ndarray, np.ndarray, float]:
@@ -149,11 +174,38 @@ class Moments:
             raise ValueError("`other`: moments that were given have no sample count and mean; merge moments of samples")
         return self.count, self.mean_x, self.mean_y, self.variance_y
 
+    @property
+    def constants(self) -> np.ndarray:
+        """Which inputs (d_x,) vary by no more than the rounding of their mean."""
+        mean = np.zeros(self.d_x) if self.mean_x is None else self.mean_x
+        return constant_inputs(self.covariance_xx, mean)
+
+    def fit(self) -> "Fit":
+        """The best linear map, what it leaves, and what is known of E[x x^T]; made once, asked by all."""
+        if self._solved is not None:
+            return self._solved
+        moment = SecondMoment.of(self.covariance_xx, self.mean_x)
+        images, explained, missed = moment.images(self.covariance_yx, self.mean_y)
+        unexplained = None if self.variance_y is None else max(self.variance_y - explained, 0.0) + missed
+        return Fit(moment, moment.solve(images), images, unexplained, self.sigma_xx)
+
     def centered(self) -> "Moments":
-        """Moments of x - E[x] and y - E[y]; raises `ValueError` if the means are unknown."""
+        """Moments of x - E[x] and y - E[y]; raises `ValueError` if the means are unknown.
+
+        Inputs that are constant become exactly zero, whatever rounding left of them.
+        """
         if self.mean_x is None or self.mean_y is None:
             raise ValueError("`moments`: were given without means and cannot be centred; centre the samples instead")
-        return replace(self, mean_x=np.zeros(self.d_x), mean_y=np.zeros(self.d_y))
+        kept = np.where(self.constants, 0.0, 1.0)
+        return replace(
+            self,
+            mean_x=np.zeros(self.d_x),
+            mean_y=np.zeros(self.d_y),
+            covariance_xx=self.covariance_xx * kept * kept[:, None],
+            covariance_yx=self.covariance_yx * kept,
+            _rests=None,
+            _solved=None,
+        )
 
     def whitened(self) -> tuple["Moments", "Whitening"]:
         r"""Moments of $T x$ with $T = \Lambda^{-1/2} Q^T$, and the `Whitening` that made them.
@@ -161,13 +213,19 @@ class Moments:
         $\Sigma_{xx} = Q \Lambda Q^T$ over its non-zero eigenvalues: directions without variance are dropped, so that
         $E[T x x^T T^T] = I$ exactly, of dimension rank($\Sigma_{xx}$). Raises `ValueError` if sigma_xx is zero.
         """
-        whitening = Whitening.of(self.sigma_xx)
-        T = whitening.transform
+        fit = self.fit()
+        whitening = Whitening.from_moment(fit.moment)
+        T, identity = whitening.transform, np.eye(fit.moment.rank)
         mean_x = None if self.mean_x is None else T @ self.mean_x
-        identity = np.eye(T.shape[0])
-        covariance_xx = identity if mean_x is None else identity - np.outer(mean_x, mean_x)
+        images = fit.images @ fit.moment.turn
+        whole = images if mean_x is None or self.mean_y is None else images - np.outer(self.mean_y, mean_x)
         return replace(
-            self, mean_x=mean_x, covariance_xx=covariance_xx, covariance_yx=self.covariance_yx @ T.T
+            self,
+            mean_x=mean_x,
+            covariance_xx=identity if mean_x is None else identity - np.outer(mean_x, mean_x),
+            covariance_yx=whole,
+            _rests=None,
+            _solved=Fit(SecondMoment.of(identity), images, images, fit.unexplained, identity),
         ), whitening
 
     def with_constant(self) -> "Moments":
@@ -184,26 +242,68 @@ class Moments:
             mean_x=np.concatenate([[1.0], self.mean_x]),
             covariance_xx=widened(self.covariance_xx, 1),
             covariance_yx=widened(self.covariance_yx, 0),
+            _rests=self._rests and (np.concatenate([[0.0], self._rests[0]]), self._rests[1]),
+            _solved=None,
         )
 
     def remarks(self) -> list[str]:
-        """What a careful reader should know of these data: constant columns, singular sigma_xx, few samples."""
-        remarks = []
+        """What a careful reader should know of these data: what float64 cannot tell, rank, few samples."""
+        remarks, moment = [], self.fit().moment
         if self.count is not None and self.count < self.d_x:
             remarks.append(f"fewer samples ({self.count}) than inputs ({self.d_x})")
         if self.mean_x is not None:
-            noise = 4 * np.finfo(float).eps * np.abs(self.mean_x)
-            constant = np.flatnonzero(np.diagonal(self.covariance_xx) <= noise**2)
+            constant = np.flatnonzero(self.constants & (self.mean_x != 0))
             if constant.size:
-                which = ", ".join(str(i + 1) for i in constant[:6]) + (", ..." if constant.size > 6 else "")
-                remarks.append(f"{constant.size} constant input column{'s'[: constant.size > 1]} ({which})")
-        rank = Whitening.of(self.sigma_xx).transform.shape[0] if np.any(self.sigma_xx) else 0
-        if rank < self.d_x:
+                remarks.append(f"{_counted(constant, 'constant input column')} ({_listed(constant)})")
+            remarks += self._far()
+        if moment.rank < self.d_x:
             remarks.append(
-                f"sigma_xx is singular (rank {rank} of {self.d_x}): weights along its null space never change the "
-                "loss, and the solution is not unique"
+                f"sigma_xx is singular (rank {moment.rank} of {self.d_x}): weights along its null space never change "
+                "the loss, and the solution is not unique"
             )
-        return remarks
+        return remarks + self._alike(moment.correlated)
+
+    def _far(self) -> list[str]:
+        """A remark where inputs lose digits to their means."""
+        assert self.mean_x is not None
+        deviations = np.sqrt(np.diagonal(self.covariance_xx).clip(min=0))
+        far = np.flatnonzero((np.abs(self.mean_x) > FAR * deviations) & ~self.constants)
+        if not far.size:
+            return []
+        worst = far[np.argmax(np.abs(self.mean_x[far]) / deviations[far])]
+        return [
+            f"{_counted(far, 'input column')} ({_listed(far)}) with a mean far above the spread (column {worst + 1}: "
+            f"{abs(self.mean_x[worst]) / deviations[worst]:.2g} times): digits are lost; subtract the means first"
+        ]
+
+    def _alike(self, smallest: float) -> list[str]:
+        """A remark where inputs are almost combinations of each other."""
+        if smallest > ALIKE:
+            return []
+        deviations = np.sqrt(np.diagonal(self.covariance_xx).clip(min=0))
+        at = np.flatnonzero(~self.constants & (deviations > 0))
+        values, vectors = np.linalg.eigh(self.covariance_xx[np.ix_(at, at)] / deviations[at] / deviations[at, None])
+        involved = at[np.abs(vectors[:, np.argmin(np.abs(values - smallest))]) > 0.1]
+        digits = max(int(-np.log10(np.finfo(float).eps * len(at) / smallest)), 0)
+        return [
+            f"{_counted(involved, 'input column')} ({_listed(involved)}) that are combinations of each other to within "
+            f"{np.sqrt(smallest):.1g} of their spread: the best loss is known to about {digits} digits; drop one, or "
+            "give their difference instead"
+        ]
+
+
+class Fit(NamedTuple):
+    """The best linear map of some moments."""
+
+    moment: SecondMoment
+    optimum: np.ndarray
+    """W*, the best map of least norm, shape (d_y, d_x)."""
+    images: np.ndarray
+    """W* T, shape (d_y, rank)."""
+    unexplained: float | None
+    """E[|y - W* x|^2]; None where E[|y|^2] is unknown."""
+    sigma_xx: np.ndarray
+    """E[x x^T], shape (d_x, d_x)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,12 +323,16 @@ class Whitening:
     @classmethod
     def of(cls, sigma_xx: np.ndarray) -> "Whitening":
         """Principal-axes whitening of E[x x^T] = sigma_xx, directions of largest variance first."""
-        eigenvalues, Q = np.linalg.eigh(check_covariance(floats("sigma_xx", sigma_xx, 2, "(d_x, d_x)")))
-        kept = eigenvalues > _covariance_tolerance(eigenvalues)
-        if not kept.any():
+        return cls.from_moment(SecondMoment.of(check_covariance(floats("sigma_xx", sigma_xx, 2, "(d_x, d_x)"))))
+
+    @classmethod
+    def from_moment(cls, moment: SecondMoment) -> "Whitening":
+        """The same from what is known of E[x x^T]; raises `ValueError` where it is zero."""
+        if not moment.rank:
             raise ValueError("`sigma_xx`: is zero, so there is nothing to whiten; check that the inputs vary")
-        roots, Q = np.sqrt(eigenvalues[kept][::-1]), Q[:, kept][:, ::-1]
-        return cls(Q.T / roots[:, None], Q * roots)
+        roots = np.sqrt(moment.variances)
+        transform = moment.turn.T @ moment.inverse if moment.graded else moment.axes.T / roots[:, None]
+        return cls(transform, moment.axes * roots)
 
     def to_whitened(self, network):
         """The network on whitened inputs with the same function on the data: W_1 <- W_1 T^+.
@@ -273,13 +377,16 @@ class NormalForm:
     @classmethod
     def of(cls, moments: Moments) -> "NormalForm":
         """Normal form of any moments; null directions of sigma_xx, which the loss does not see, are dropped."""
-        whitening = Whitening.of(moments.sigma_xx)
-        U, s, Vt = np.linalg.svd(moments.sigma_yx @ whitening.transform.T)
+        fit = moments.fit()
+        return cls.of_images(fit.images @ fit.moment.turn, Whitening.from_moment(fit.moment), fit.sigma_xx)
+
+    @classmethod
+    def of_images(cls, images: np.ndarray, whitening: Whitening, sigma_xx: np.ndarray) -> "NormalForm":
+        r"""From the best map in whitened inputs, $\Sigma_{yx} Q \Lambda^{-1/2}$, shape (d_y, rank)."""
+        U, s, Vt = np.linalg.svd(images)
         sigma = np.zeros((U.shape[0], Vt.shape[0]))
         np.fill_diagonal(sigma, s)
-        identity = moments.sigma_xx.shape == (Vt.shape[0],) * 2 and np.allclose(
-            moments.sigma_xx, np.eye(Vt.shape[0]), rtol=0, atol=1e-12
-        )
+        identity = sigma_xx.shape == (Vt.shape[0],) * 2 and np.allclose(sigma_xx, np.eye(len(Vt)), rtol=0, atol=1e-12)
         return cls(sigma, U.T, whitening.inverse @ Vt.T, Vt @ whitening.transform, bool(identity))
 
     def reduce(self, network):
@@ -351,29 +458,66 @@ def check_covariance(sigma: np.ndarray) -> np.ndarray:
     >>> check_covariance(np.eye(2)).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    if not np.allclose(sigma, sigma.T, rtol=0, atol=1e-10 * max(float(np.abs(sigma).max()), 1e-300)):
+    units = np.sqrt(np.abs(np.diagonal(sigma)))
+    units = np.where(units > 0, units, 1.0)
+    scaled = sigma / units / units[:, None]
+    if np.abs(scaled - scaled.T).max() > 1e-10 * np.abs(scaled).max():
         raise ValueError("`sigma_xx`: is not symmetric; it must be E[x x^T]")
-    sigma = (sigma + sigma.T) / 2
-    lowest, highest = np.linalg.eigvalsh(sigma)[[0, -1]]
+    lowest, highest = np.linalg.eigvalsh((scaled + scaled.T) / 2)[[0, -1]]
     if lowest < -1e-10 * max(highest, 1e-300):
         raise ValueError(f"`sigma_xx`: has the negative eigenvalue {lowest:.3g}; it must be E[x x^T]")
-    return sigma
+    return (sigma + sigma.T) / 2
 
 
-def _covariance_tolerance(eigenvalues: np.ndarray) -> float:
-    return 4 * len(eigenvalues) * float(np.finfo(float).eps) * float(np.abs(eigenvalues).max())
+def check_count(count: Any) -> None:
+    """`ValueError` unless the number of samples is a positive whole number or unknown (None).
+
+    >>> check_count(3)
+    """
+    whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+    if count is not None and not (whole and count >= 1):
+        raise ValueError(f"`count`: got {count!r}; the number of samples is a positive whole number")
 
 
-def _one_pass(X: Any, Y: Any, offset: int) -> Moments:
-    """Moments of one chunk in memory; `offset` rows came before it (for messages)."""
+def _beyond(name: str, what: str) -> str:
+    return (
+        f"`{name}`: {what}, and squares of such numbers leave the range of float64; divide by a power of ten, so that "
+        "values are near 1"
+    )
+
+
+def _counted(columns: np.ndarray, what: str) -> str:
+    return f"{columns.size} {what}{'s'[: columns.size > 1]}"
+
+
+def _listed(columns: np.ndarray) -> str:
+    """Numbers of columns from 1, six at most."""
+    return ", ".join(str(i + 1) for i in columns[:6]) + (", ..." if columns.size > 6 else "")
+
+
+def _sum(a: np.ndarray, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    """a + b as floats and what their rounding left. Source: Knuth, TAOCP 2, section 4.2.2, theorem B."""
+    s = a + b
+    moved = s - a
+    return s, (a - (s - moved)) + (b - moved)
+
+
+def _one_pass(X: Any, Y: Any, offset: int, peaks: dict[str, np.ndarray]) -> Moments:
+    """Moments of one chunk in memory; `offset` rows came before it (for messages), with these largest entries."""
     X, Y = (floats(name, part, instead=REMOVE, before=offset) for name, part in (("X", X), ("Y", Y)))
-    n = X.shape[0]
-    mean_x, mean_y = _mean(X), _mean(Y)
-    X, Y = X - mean_x, Y - mean_y
-    return Moments(n, mean_x, mean_y, X.T @ X / n, Y.T @ X / n, float(np.vdot(Y, Y)) / n)
+    for name, array in (("X", X), ("Y", Y)):
+        largest = np.abs(array).max(axis=0)
+        if not (largest <= LARGEST).all():
+            row, column = np.argwhere(np.abs(array) > LARGEST)[0]
+            raise ValueError(_beyond(name, f"has {array[row, column]:.6g}{place((row, column), offset)}"))
+        peaks[name] = np.maximum(peaks[name], largest) if name in peaks else largest
+    n, (mean_x, rest_x, X), (mean_y, rest_y, Y) = len(X), _mean(X), _mean(Y)
+    return Moments(n, mean_x, mean_y, X.T @ X / n, Y.T @ X / n, float(np.vdot(Y, Y)) / n, (rest_x, rest_y))
 
 
-def _mean(X: np.ndarray) -> np.ndarray:
-    """Mean of the rows, once corrected: exact for a constant column, whose variance is then zero."""
+def _mean(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of the rows, what its rounding left, and the rows without both."""
     mean = X.mean(axis=0)
-    return mean + (X - mean).mean(axis=0)
+    X = X - mean
+    rest = X.mean(axis=0)
+    return *_sum(mean, rest), X - rest

@@ -10,7 +10,6 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import brentq
 
 from .._arguments import takes_networks
-from .._linalg import psd_root
 from ..conventions import TIME_UNIT
 from ..network import Network
 from ..objectives import SquaredError
@@ -91,12 +90,13 @@ def weight_bounds(objective: SquaredError, start: Network) -> WeightBounds:
 
     Source: sharper than lemma 37 of Altafini (lemma 2.4 of Chitour, Liao and Couillet), for proposition 12.
     """
-    _, inverse, projector = (np.asarray(M) for M in psd_root(checked(objective).sigma_xx))
+    moment = checked(objective).second_moment
+    projector, slowest = moment.axes @ moment.axes.T, float(np.sqrt(moment.variances.min(initial=np.inf)))
     weights = [np.asarray(W) for W in start.weights]
     unseen = weights[0] - weights[0] @ projector  # acts on inputs that never occur, and never moves
     weights[0] = weights[0] @ projector
     error = float(np.sqrt(2 * objective.excess(start.end_to_end) / objective.factor))
-    largest = float(np.linalg.norm(objective.optimum, 2)) + error * float(np.linalg.norm(inverse, 2))
+    largest = float(np.linalg.norm(objective.optimum, 2)) + error / slowest
     squares = np.minimum(_squared_norms(weights, largest), _squared_norms([W.T for W in weights[::-1]], largest)[::-1])
     norms = np.array([np.sum(W**2) for W in weights])
     rooms = np.array([min(W.shape) for W in weights])

@@ -8,7 +8,6 @@ from jax.tree_util import Partial
 from jaxtyping import Array
 
 from .._arguments import takes_networks
-from .._linalg import psd_root
 from .._types import Scalar
 from ..network import Network
 from .labels import labelled
@@ -62,7 +61,7 @@ def kernel_task_alignment(objective: Any) -> Callable[[Network], Scalar]:
 
     Source: kernel-target alignment, Cristianini et al. (2001).
     """
-    root = psd_root(objective.sigma_xx)[0]
+    root = objective.root_xx
     size = jnp.sum((objective.optimum @ root) ** 2)
     label = labelled((), "alignment of the tangent kernel with the task")
     return label(Partial(_task_alignment, objective.sigma_yx, root, size))
@@ -93,7 +92,7 @@ def _alignment(start: TangentKernel, network: Network) -> Scalar:
 def _task_alignment(sigma_yx: Array, root: Array, size: Array, network: Network) -> Scalar:
     kernel = ntk(network)
     along = jnp.sum(sigma_yx * kernel.matvec(sigma_yx))
-    return _ratio(along, TangentKernel(kernel.outputs, root @ kernel.inputs @ root).norm * size)
+    return _ratio(along, TangentKernel(kernel.outputs, root.T @ kernel.inputs @ root).norm * size)
 
 
 def _movement(start: Network, network: Network) -> Scalar:

@@ -9,7 +9,6 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from .._arguments import takes_networks
-from .._linalg import rank_tolerance
 from .._types import Scalar
 from ..network import Network
 from ..objectives import SquaredError
@@ -163,9 +162,8 @@ def slowest_input(objective: SquaredError) -> Scalar:
     r"""$c \lambda_{\min}(\Sigma_{xx})$ over the inputs that occur: the rate of a single layer."""
     if objective.whitened:
         return objective.factor
-    variances = jnp.linalg.eigvalsh(objective.sigma_xx)
-    occurs = variances > rank_tolerance(len(variances)) * variances[-1]
-    return objective.factor * jnp.min(jnp.where(occurs, variances, jnp.inf))
+    variances, _ = objective.input_spectrum
+    return objective.factor * jnp.min(jnp.where(variances > 0, variances, jnp.inf))
 
 
 def _rates(objective: SquaredError, network: Network) -> Float[Array, " bound"]:

@@ -12,7 +12,7 @@ from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import Check, require
-from .question import Curve, check_objective, checked_times, input_spectrum
+from .question import Curve, check_objective, checked_times
 
 
 class Regression(eqx.Module):
@@ -69,7 +69,7 @@ def regression(objective: SquaredError, network: Network, *, weight_decay: Any =
     checks = require([Check("regression", "the network has one layer", off, 0.0)])
     check_decay(weight_decay)
     W0, optimum, factor = network.weights[0], objective.optimum, objective.factor
-    variances, Q = input_spectrum(objective)
+    variances, Q = objective.input_spectrum
     rates = factor * variances + weight_decay
     share = jnp.where(rates > 0, factor * variances / jnp.where(rates > 0, rates, 1.0), 0.0)
     rotated = optimum @ Q

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._arguments import check_times
-from .._linalg import rank_tolerance
 from ..network import Network
 from ..objectives import SquaredError
 
@@ -38,20 +37,10 @@ def checked_times(ts: Any) -> Array:
     return jnp.asarray(check_times(ts))
 
 
-def input_spectrum(objective: SquaredError) -> tuple[Array, Array]:
-    """Eigenvalues of sigma_xx, exactly 0 for inputs that never occur, and the eigenvectors in columns."""
-    d_x = objective.optimum.shape[1]
-    if objective.whitened:
-        return jnp.ones(d_x), jnp.eye(d_x)
-    variances, Q = jnp.linalg.eigh(objective.sigma_xx)
-    return jnp.where(variances > rank_tolerance(d_x) * variances[-1], variances, 0.0), Q
-
-
 def losses(objective: SquaredError, W: np.ndarray) -> Float[Array, " time"]:
     """Loss of every matrix (time, d_y, d_x), on the host: no shape has to be compiled."""
     gap = W - np.asarray(objective.optimum)
-    image = gap if objective.whitened else gap @ np.asarray(objective.sigma_xx)
-    excess = np.maximum(np.sum(gap * image, axis=(1, 2)), 0.0)
+    excess = np.sum((gap if objective.whitened else gap @ np.asarray(objective.root_xx)) ** 2, axis=(1, 2))
     return jnp.asarray(float(objective.minimum) + float(objective.factor) / 2 * excess)
 
 

@@ -11,7 +11,7 @@ from .._arguments import takes_networks
 from ..network import Network
 from ..objectives import SquaredError
 from .assumptions import TOLERANCE, Check, require
-from .question import Curve, check_objective, gradients, input_spectrum
+from .question import Curve, check_objective, gradients
 
 
 @takes_networks
@@ -39,7 +39,7 @@ def descent_regression(objective: SquaredError, network: Network, learning_rate:
         if ks.ndim != 1 or (ks < 0).any() or (ks != np.round(ks)).any():
             raise ValueError("`ks`: give a list of whole numbers of steps, each at least 0")
     k = jnp.asarray(ks, dtype=float)[:, None]
-    variances, Q = input_spectrum(objective)
+    variances, Q = objective.input_spectrum
     step = (learning_rate * objective.factor * variances)[None, :]
     # |1 - x|^k by logarithms, which keep x of a million steps; the sign is the parity's
     size = jnp.where(step < 0.5, jnp.log1p(-jnp.minimum(step, 0.5)), jnp.log(jnp.abs(1 - step)))

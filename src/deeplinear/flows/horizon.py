@@ -27,7 +27,7 @@ def latest(problem: Problem, network: Network, tolerance: float) -> float | None
     factor = float(objective.factor)
     growth = _waited_for(np.linalg.svd(np.asarray(objective.sigma_yx), compute_uv=False)[: network.max_rank])
     targets = _waited_for(np.linalg.svd(np.asarray(objective.optimum_at_rank(network.max_rank)), compute_uv=False))
-    inputs = np.ones(1) if objective.whitened else _waited_for(np.linalg.eigvalsh(np.asarray(objective.sigma_xx)))
+    inputs = np.ones(1) if objective.whitened else objective.second_moment.variances
     smallest = OVERLAP * min(float(np.linalg.norm(W)) for W in network.weights)
     if not growth.size or not targets.size or smallest == 0:
         return None

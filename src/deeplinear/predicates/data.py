@@ -39,7 +39,7 @@ def full_rank_and_wide(objective: SquaredError, widths: Sequence[int], Y: Any = 
     if Y is not None and (outputs.ndim != 2 or outputs.shape[1] != d_y):
         raise ValueError(f"`Y`: has shape {outputs.shape}; samples are rows, so it must be (n, {d_y})")
     read_from = "read from sigma_yx" if Y is None else f"read from {len(outputs)} samples"
-    variances = np.linalg.eigvalsh(np.asarray(objective.sigma_xx))[::-1].clip(min=0)
+    variances = objective.second_moment.spectrum[0][::-1]
     narrowest = min(widths[:-1])
     return (
         _rank_check("X has full row rank", variances, d_x, note="eigenvalues of sigma_xx"),
