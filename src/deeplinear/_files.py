@@ -182,9 +182,9 @@ def atomic_file(path: str | os.PathLike, argument: str = "path") -> Iterator[Pat
     """
     target = Path(os.path.realpath(check_name(path, argument)))
     if not target.parent.is_dir():
-        raise ValueError(f"`{argument}`: is in a folder that does not exist: {target.parent}; create it first")
+        raise ValueError(f"`{argument}` is in a folder that does not exist: {target.parent}; create it first")
     if target.is_dir():
-        raise ValueError(f"`{argument}`: is a folder: {target}; name a file in it")
+        raise ValueError(f"`{argument}` is a folder: {target}; name a file in it")
     if target.exists() and not target.is_file():
         raise ValueError(f"`{argument}`: {target} is no plain file; give another name")
     partial = beside(target, f"partial{target.suffix[:20]}")
@@ -218,6 +218,14 @@ def read_plain(path: Path, most: int | None = None) -> bytes:
 def beside(path: Path, ending: str) -> Path:
     """A hidden name in the same folder that nobody else has; short, whatever the length of the name itself."""
     return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:12]}.{ending}")
+
+
+def forget_partial(path: Path) -> None:
+    """Deletes what processes that were killed while they wrote the file `path` have left beside it."""
+    path = Path(os.path.realpath(path))
+    for left in path.parent.glob(f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 12}.partial*"):
+        with suppress(OSError):
+            left.unlink()
 
 
 def set_aside(path: Path) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import xarray as xr
 
 from . import _memory
 from ._dataset import Dataset
-from ._files import SYSTEM, atomic_folder, check_name, read_plain, set_aside
+from ._files import SYSTEM, atomic_folder, check_name, only_empty, read_plain, set_aside
 
 SEAL = "deeplinear_record"
 """Attribute of the stored group with format, hashes of content and files, order of variables; `load` takes it off."""
@@ -112,6 +112,32 @@ def foreign(path: Path) -> str | None:
             plain_file = stat.S_ISREG(os.lstat(path / entry).st_mode)
             if not (plain_file and (entry in known or name in SYSTEM)):
                 return entry
+    return None
+
+
+def foreign_to_results(folder: Path, mark: str, record: str, files: Collection[str]) -> str | None:
+    """The first entry of a folder of results that is neither its record nor one of `files`; None where there is none.
+
+    A folder without the file `mark` is nobody's results: everything in it is foreign.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("checks.json", "thesis.tex"):
+    ...         _ = Path(folder, name).write_text("mine")
+    ...     foreign_to_results(Path(folder), "checks.json", "data.zarr", ["checks.json"])
+    'thesis.tex'
+    """
+    names = sorted(os.listdir(folder))
+    if mark not in names:
+        return only_empty(folder)
+    for name in names:
+        kind = os.lstat(folder / name).st_mode
+        if name == record and stat.S_ISDIR(kind):
+            inside = foreign(folder / name)
+            if inside is not None:
+                return f"{name}/{inside}"
+        elif not (name in (*files, *SYSTEM) and stat.S_ISREG(kind)):
+            return name
     return None
 
 

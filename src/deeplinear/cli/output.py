@@ -48,20 +48,9 @@ def _numbered(path: Path) -> Iterator[Path]:
 
 def foreign(folder: Path) -> str | None:
     """The first entry of a folder that no command writes; None where it is empty or holds results alone."""
-    from .. import _files, records
+    from .. import records
 
-    names = sorted(os.listdir(folder))
-    if SETTINGS_FILE not in names:
-        return _files.only_empty(folder)
-    for name in names:
-        entry = folder / name
-        if name == RECORD and entry.is_dir() and not entry.is_symlink():
-            inside = records.foreign(entry)
-            if inside is not None:
-                return f"{RECORD}/{inside}"
-        elif not (name in (*FILES, *_files.SYSTEM) and entry.is_file() and not entry.is_symlink()):
-            return name
-    return None
+    return records.foreign_to_results(folder, SETTINGS_FILE, RECORD, FILES)
 
 
 def write_results(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +15,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .._files import atomic_file
 from . import dynamics, landscape, reading
 from .style import BOX, SIZE
 from .svg import FONTS, css, inline_svg, swatch
@@ -89,13 +88,10 @@ def report(data: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     ...     report(run, folder + "/report.html").name
     'report.html'
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ValueError(f"`path` is in a folder that does not exist: {target.parent}; create it first")
-    if target.is_dir():
-        raise ValueError(f"`path` is a folder: {target}; name a file such as report.html in it")
-    _write_whole(target, _page(data))
-    return target
+    with atomic_file(path) as partial:
+        # a lone surrogate, as in a file name that is no UTF-8, is no text: the page shows a question mark
+        partial.write_text(_page(data), encoding="utf-8", errors="replace", newline="\n")
+    return Path(path)
 
 
 def _page(data: xr.Dataset) -> str:
@@ -168,16 +164,3 @@ def _facts(data: xr.Dataset) -> list[tuple[str, str]]:
 def _json(value: Any) -> str:
     """The configuration as indented JSON, empty where there is none."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str) if value else ""
-
-
-def _write_whole(target: Path, text: str) -> None:
-    """Write beside the target under a name of its own, then rename: readers see the old file or the new one."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
