@@ -85,14 +85,52 @@ def atomic_folder(path: str | os.PathLike, overwrite: bool = False, ours: Ours =
     check_free(path, overwrite, ours)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, aside = beside(path, "partial"), beside(path, "old")
-    try:
+
+    def clean() -> None:
+        if os.path.lexists(aside) and not os.path.lexists(path):
+            os.rename(aside, path)
+        for folder in (partial, aside):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    with _cleaned(clean):
         partial.mkdir()
         yield partial
         _sync(partial)
         check_free(path, overwrite, ours)  # once more: another process may have been faster
-        _put_in_place(partial, path, aside)
+        # an empty folder is replaced in one step, so that a claim is never free for a moment
+        if os.path.lexists(path) and (os.name != "posix" or os.listdir(path)):
+            os.rename(path, aside)
+        os.rename(partial, path)
+        _sync_entry(path.parent)
+
+
+_UNFINISHED: list[Callable[[], None]] = []
+
+
+@contextmanager
+def _cleaned(clean: Callable[[], None]) -> Iterator[None]:
+    """Calls `clean` when the block ends, whatever ends it, `give_up` included."""
+    _UNFINISHED.append(clean)
+    try:
+        yield
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        clean()
+        _UNFINISHED.remove(clean)
+
+
+def give_up() -> None:
+    """Removes everything that is not finished; for a process that ends without leaving its blocks.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, suppress(FileNotFoundError):
+    ...     with atomic_folder(f"{folder}/out") as partial:
+    ...         give_up()
+    ...         os.listdir(folder)
+    []
+    """
+    for clean in reversed(_UNFINISHED):
+        with suppress(OSError):
+            clean()
 
 
 @contextmanager
@@ -114,18 +152,24 @@ def claimed(candidates: Iterable[Path], overwrite: bool, ours: Ours, argument: s
     []
     """
     made: list[Path] = []
-    try:
+
+    def clean() -> None:
+        for folder in reversed(made):
+            with suppress(OSError):  # not empty: it has results, or another process uses it
+                folder.rmdir()
+
+    with _cleaned(clean):
         path = Path()
         try:
             for candidate in candidates:
                 path = check_name(candidate, argument)
                 _make_parents(path.parent, made)
+                made.append(path)
                 try:
                     path.mkdir()
+                    break
                 except FileExistsError:
-                    continue
-                made.append(path)
-                break
+                    made.pop()
             else:
                 check_free(path, overwrite, ours, argument)
             _probe(path)
@@ -133,10 +177,6 @@ def claimed(candidates: Iterable[Path], overwrite: bool, ours: Ours, argument: s
             reason = error.strerror or type(error).__name__
             raise ValueError(f"`{argument}`: {str(path)!r} cannot be written ({reason}); choose another path") from None
         yield path
-    finally:
-        for folder in reversed(made):
-            with suppress(OSError):  # not empty: it has results, or another process uses it
-                folder.rmdir()
 
 
 def _make_parents(folder: Path, made: list[Path]) -> None:
@@ -145,15 +185,17 @@ def _make_parents(folder: Path, made: list[Path]) -> None:
         missing.append(folder)
         folder = folder.parent
     for new in reversed(missing):
-        with suppress(FileExistsError):
+        made.append(new)
+        try:
             new.mkdir()
-            made.append(new)
+        except FileExistsError:
+            made.pop()
 
 
 def _probe(path: Path) -> None:
     """Write and delete what `atomic_folder` will write, in small."""
     partial = beside(path, "partial")
-    try:
+    with _cleaned(lambda: shutil.rmtree(partial, ignore_errors=True)):
         file = partial / DEEPEST
         file.parent.mkdir(parents=True)
         with file.open("wb") as stream:
@@ -162,8 +204,6 @@ def _probe(path: Path) -> None:
             os.fsync(stream.fileno())
         with suppress(FileNotFoundError):
             os.stat(path / DEEPEST)  # its own name may be longer than that of the partial folder
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
@@ -188,12 +228,10 @@ def atomic_file(path: str | os.PathLike, argument: str = "path") -> Iterator[Pat
     if target.exists() and not target.is_file():
         raise ValueError(f"`{argument}`: {target} is no plain file; give another name")
     partial = beside(target, f"partial{target.suffix[:20]}")
-    try:
+    with _cleaned(lambda: partial.unlink(missing_ok=True)):
         yield partial
         _sync_entry(partial)
         os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_plain(path: Path, most: int | None = None) -> bytes:
@@ -231,20 +269,6 @@ def forget_partial(path: Path) -> None:
 def set_aside(path: Path) -> list[str]:
     """What an interrupted replacement of `path` has left, oldest name first."""
     return sorted(map(str, path.parent.glob(f".{glob.escape(path.name[:40])}.*.old")))
-
-
-def _put_in_place(partial: Path, path: Path, aside: Path) -> None:
-    try:
-        # an empty folder is replaced in one step, so that a claim is never free for a moment
-        if os.path.lexists(path) and (os.name != "posix" or os.listdir(path)):
-            os.rename(path, aside)
-        os.rename(partial, path)
-    except BaseException:
-        if os.path.lexists(aside) and not os.path.lexists(path):
-            os.rename(aside, path)
-        raise
-    _sync_entry(path.parent)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

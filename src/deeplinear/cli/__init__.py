@@ -17,25 +17,10 @@ def main() -> None:
 
     A reader that goes away (`deeplinear learn | head -1`) is a failure that nothing is said of.
     """
-    stopped: list[int] = []
-
-    def stop(number: int, frame: Any) -> None:
-        stopped.append(number)
-        raise KeyboardInterrupt
-
-    def again(lost: Any) -> None:
-        """A callback of the interpreter or of JAX swallowed it: said again as soon as ordinary code runs."""
-        if not (stopped and issubclass(lost.exc_type, KeyboardInterrupt)):
-            return sys.__unraisablehook__(lost)
-        import threading
-
-        threading.Timer(0.02, os.kill, (os.getpid(), stopped[0])).start()
-
-    code, sys.unraisablehook = 1, again
     try:
-        for name in ("SIGINT", "SIGTERM"):
-            if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:  # ignored: started in the background
-                signal.signal(getattr(signal, name), stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # ignored: started in the background
+                signal.signal(number, _stop)
         _open_streams()
         code = _exit_code(sys.argv[1:])
         for stream in (sys.stdout, sys.stderr):
@@ -44,15 +29,23 @@ def main() -> None:
         code = 1
     except OSError as error:  # a disk that is full, behind the standard output
         code = _complain(error, 1)
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
-    except BaseException:  # an import that Ctrl-C stops raises anything
-        if not stopped:
-            raise
-        code = _complain("interrupted", 128 + stopped[0])
-    for name in ("SIGINT", "SIGTERM"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    except KeyboardInterrupt:
+        code = _complain("interrupted", 128 + signal.SIGINT)
     _leave(code)
+
+
+def _stop(number: int, frame: Any) -> None:
+    """Ends the process at once: an exception would pass through callbacks and imports of others, which swallow it.
+
+    (While a flow runs, Ctrl-C is its own: it ends the run and keeps what there is.)
+    """
+    give_up = getattr(sys.modules.get("deeplinear._files"), "give_up", None)
+    if give_up is not None:
+        give_up()
+    try:
+        os.write(2, b"deeplinear: interrupted\n")
+    finally:
+        os._exit(128 + number)
 
 
 def _exit_code(arguments: list[str]) -> int:

@@ -17,6 +17,7 @@ app = App(
     help="The instrument for studying deep linear neural networks.",
     help_format="plaintext",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 app.command(learn)
