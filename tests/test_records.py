@@ -185,7 +185,9 @@ def test_nothing_foreign_is_replaced(tmp_path, monkeypatch):
         patch.chdir(thesis)
         for path in (".", "..", "/"):
             with (
-                pytest.raises(ValueError, match=r"^`path`: '.*' is or holds the working directory; choose another path$"),
+                pytest.raises(
+                    ValueError, match=r"^`path`: '.*' is or holds the working directory; choose another path$"
+                ),
                 records.atomic_folder(path, overwrite=True),
             ):
                 pass

@@ -6,6 +6,7 @@ This file is all that is imported before `main` runs, so that Ctrl-C at any late
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 PLAIN = {"→": "->", "–": "-", "—": "-", "−": "-", "×": "x", "≤": "<=", "≥": ">=", "…": "..."}
@@ -55,10 +56,8 @@ def _exit_code(arguments: list[str]) -> int:
 
 
 def _complain(error: Any, code: int) -> int:
-    try:
+    with suppress(OSError):  # nobody reads the errors either
         print(f"deeplinear: {' '.join(str(error).split())}", file=sys.stderr)
-    except OSError:  # nobody reads the errors either
-        pass
     return code
 
 

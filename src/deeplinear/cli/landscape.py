@@ -118,11 +118,16 @@ def _entry(point: Any) -> dict[str, Any]:
 
 
 def _figures(dataset: Any) -> tuple[str, ...]:
-    return ("atlas",) if "critical_value" in dataset else ()
+    from .._dataset import together
+
+    return ("atlas",) if "critical_value" in together(dataset) else ()
 
 
 def _path(dataset: Any) -> list[dict[str, Any]]:
     """The critical points that the run comes near to, one after another."""
+    from .._dataset import together
+
+    dataset = together(dataset)
     if "visit_point" not in dataset:
         return []
     names = dataset["critical_signature"].values

@@ -65,7 +65,9 @@ class Checkpoint:
         layers = {f"W{l}": (count, *W.shape) for l, W in enumerate(run.progress.network.weights, start=1)}
         kinds = {name: leaf.dtype for name, leaf in states.items()} | {"most": np.dtype(np.int64)}
         expected = {name: (shape, kinds.get(name, np.dtype(float))) for name, shape in (shapes | layers).items()}
-        if any(name not in arrays or (arrays[name].shape, arrays[name].dtype) != what for name, what in expected.items()):
+        if any(
+            name not in arrays or (arrays[name].shape, arrays[name].dtype) != what for name, what in expected.items()
+        ):
             raise ValueError(self._damaged("arrays are missing or of other shapes"))
         state = [jnp.asarray(arrays[name]) for name in states]
         run.progress = jax.tree.unflatten(structure, state)

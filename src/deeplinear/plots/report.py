@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from importlib.resources import files
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .._dataset import together
 from .._files import atomic_file
 from . import dynamics, landscape, reading
 from .style import BOX, SIZE
@@ -74,7 +76,7 @@ _FIGURES: tuple[tuple[Callable[..., Axes], tuple[str, ...], str], ...] = (
 )
 
 
-def report(data: xr.Dataset, path: str | os.PathLike[str]) -> Path:
+def report(data: xr.Dataset, path: str | PathLike[str]) -> Path:
     """Write one self-contained HTML page about a run and return its path.
 
     The page says what was learned when, lists the modes, draws the figures, names the theory or what keeps it from
@@ -96,7 +98,9 @@ def report(data: xr.Dataset, path: str | os.PathLike[str]) -> Path:
 
 def _page(data: xr.Dataset) -> str:
     """The HTML text of the report."""
-    drawn, lacking = _figures(data)
+    if not isinstance(data, xr.Dataset):
+        raise ValueError(f"`data` must be an xarray.Dataset as made by `learn`, got {type(data).__name__}")
+    drawn, lacking = _figures(together(data))
     modes = reading.Modes.of(data)
     rows = [(Markup(swatch(k)), row) for k, row in enumerate(reading.mode_rows(modes))]
     theory = reading.attribute(data, "theory")
@@ -132,8 +136,6 @@ def _page(data: xr.Dataset) -> str:
 def _figures(data: xr.Dataset) -> tuple[list[dict[str, Any]], list[str]]:
     """The figures that the dataset allows, as SVG with captions, and the variables that the others would need."""
     drawn, lacking = [], []
-    if not isinstance(data, xr.Dataset):
-        raise ValueError(f"`data` must be an xarray.Dataset as made by `learn`, got {type(data).__name__}")
     for draw, needs, caption in _FIGURES:
         if not any(name in data and data[name].size for name in needs):  # one layer has no junctions, for instance
             lacking.extend(needs)
