@@ -1,5 +1,6 @@
 """How much memory there is, and a refusal in one line of what needs more."""
 
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,15 @@ def check(argument: str, what: str, needed: int | float, remedy: str, share: flo
         raise ValueError(f"`{argument}`: {what} takes {size(needed)} of memory, but {size(free)} are free; {remedy}")
 
 
+def check_moments(argument: str, inputs: int) -> None:
+    """Raise `ValueError` where second moments of that many inputs, with their eigenvectors, do not fit into memory.
+
+    >>> check_moments("X", 100)
+    """
+    needed = 8 * 4 * inputs**2  # the moments, their eigenvectors, and a copy of each
+    check(argument, f"the second moment of {inputs} inputs", needed, "leave out columns, or reduce them first")
+
+
 def size(count: int | float) -> str:
     """A number of bytes as people read it.
 
@@ -39,6 +49,15 @@ def size(count: int | float) -> str:
             value = count // factor if count > 10**25 else count / factor
             return f"{float(value):.4g} {unit}" if value < 10**300 else f"more than 1e300 {unit}"
     return f"{count / 1000:.3g} kB"
+
+
+def short(number: int) -> str:
+    """A whole number that may have thousands of digits.
+
+    >>> short(1000), short(10**30)
+    ('1000', 'about 10^30')
+    """
+    return str(number) if number < 10**15 else f"about 10^{int(math.log10(number))}"
 
 
 def available() -> int:

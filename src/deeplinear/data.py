@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._memory import check_moments
+
 CHUNK_BYTES = 2**25
 """Rows are read in slices of about this size, so that memory-mapped arrays larger than memory work."""
 
@@ -79,6 +81,7 @@ class Moments:
         """
         sigma_yx = _finite_matrix("sigma_yx", sigma_yx)
         d_x = sigma_yx.shape[1]
+        check_moments("sigma_yx", d_x)
         sigma_xx = np.eye(d_x) if sigma_xx is None else _finite_matrix("sigma_xx", sigma_xx)
         if sigma_xx.shape != (d_x, d_x):
             raise ValueError(
@@ -381,6 +384,7 @@ def _one_pass(X: Any, Y: Any, offset: int) -> Moments:
                 "remove or fill such samples"
             )
     n = X.shape[0]
+    check_moments("X", X.shape[1])
     mean_x, mean_y = _mean(X), _mean(Y)
     X, Y = X - mean_x, Y - mean_y
     return Moments(n, mean_x, mean_y, X.T @ X / n, Y.T @ X / n, float(np.vdot(Y, Y)) / n)

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from . import diagnostics, records
+from . import _memory, diagnostics, records
 from ._dataset import Dataset
 from .conventions import TIME_UNIT
 from .network import Network
@@ -35,6 +35,8 @@ def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> Dat
     ('time', 'squared_1', 'squared_2')
     """
     readings = readings or default_readings(trajectory)
+    kept = trajectory.kept.weights
+    _memory.check("trajectory", "reading all its networks", 8 * sum(W.size for W in kept), "measure fewer times")
     leading = ("time",) if trajectory.kept.weights[0].ndim == 3 else ("member", "time")
     variables = {}
     for name, reading in readings.items():

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _memory
 from .._linalg import rank_tolerance
 from ..data import Moments, NormalForm
 from ..network import Network
@@ -37,6 +38,8 @@ class Target(NamedTuple):
                 "squared error only; look at the Hessian with `curvature.extreme_eigenvalues`"
             )
         sigma_yx = np.asarray(objective.sigma_yx)
+        needed = 8 * 4 * sum(d * d for d in sigma_yx.shape)
+        _memory.check("objective", "its normal form", needed, "take data of fewer inputs and outputs")
         form = NormalForm.of(Moments.given(sigma_yx, np.asarray(objective.sigma_xx)))
         sigma = np.zeros(form.sigma.shape[0])
         values = np.diagonal(form.sigma)

@@ -1,5 +1,6 @@
 """What flows and descents check of a problem at the door."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .. import _memory
 from ..masks import check_paths
 from ..network import Network
 
@@ -26,6 +28,23 @@ def check_widths(objective: Any, network: Network) -> None:
         raise ValueError(
             f"`network`: maps {shape[1]} inputs to {shape[0]} outputs, but the objective has {d_x} and {d_y}"
         )
+
+
+WORKING = 12
+"""Copies of a network that a method works with: slopes, stages, the state before a step."""
+
+
+def check_kept(network: Network, times: int, knob: str) -> None:
+    """`ValueError` where the networks that a run keeps do not fit into memory; `knob` says how to keep fewer."""
+    size = sum(W.size for W in network.weights)
+    members = math.prod(network.weights[0].shape[:-2])
+    words = f"{members} networks" if members > 1 else "networks"
+    _memory.check(
+        "network",
+        f"keeping {words} of widths {' -> '.join(map(str, network.widths))} at {times} times",
+        8 * size * (2 * times + WORKING / members),  # what is kept is copied once, into one array a layer
+        f"keep fewer times with {knob}, or take smaller layers",
+    )
 
 
 def check_mask(mask: Any, network: Network) -> Network | None:
