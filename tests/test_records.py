@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deeplinear import records
+from deeplinear import _files, records
 
 
 def dataset(value=1.0):
@@ -73,7 +73,7 @@ json_values = st.recursive(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays, st.lists(words, max_size=3), st.dictionaries(words, json_values, max_size=3))
 def test_round_trip_of_drawn_datasets(tmp_path, monkeypatch, array, texts, attrs):
-    monkeypatch.setattr(records, "_sync", lambda folder: None)  # the disk's patience is tested elsewhere
+    monkeypatch.setattr(_files, "_sync", lambda folder: None)  # the disk's patience is tested elsewhere
     dims = [f"axis{i}" for i in range(array.ndim)]
     data = xr.Dataset(
         {"values": (dims, array), "texts": ("text", np.array(texts, dtype=np.str_))}, attrs={"nested": attrs}
@@ -175,35 +175,92 @@ def test_existing_paths_are_kept_unless_told(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.zarr"]
 
 
-def test_only_records_are_replaced(tmp_path, monkeypatch):
+def test_nothing_foreign_is_replaced(tmp_path, monkeypatch):
     thesis = tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "chapter").write_text("1")
-    with pytest.raises(ValueError, match=r"^`path`: '.*thesis' has no zarr.json inside, so it is not replaced; choose"):
+    with pytest.raises(ValueError, match=r"^`path`: '.*thesis' holds 'chapter', which was not written here, so noth"):
         records.save(dataset(), thesis, overwrite=True)
-    monkeypatch.chdir(thesis)
-    for path in (".", "..", "/"):
-        with (
-            pytest.raises(ValueError, match=r"^`path`: '.*' is or holds the working directory; choose another path$"),
-            records.atomic_folder(path, overwrite=True),
-        ):
-            pass
+    with monkeypatch.context() as patch:
+        patch.chdir(thesis)
+        for path in (".", "..", "/"):
+            with (
+                pytest.raises(
+                    ValueError, match=r"^`path`: '.*' is or holds the working directory; choose another path$"
+                ),
+                records.atomic_folder(path, overwrite=True),
+            ):
+                pass
     assert (thesis / "chapter").read_text() == "1" and litter(tmp_path) == []
 
 
-def test_folder_appears_at_the_end_and_replaces_files_links_and_folders(tmp_path):
-    target = tmp_path / "target"
-    target.mkdir()
-    (target / "keep").touch()
-    (tmp_path / "link").symlink_to(target)
-    (tmp_path / "file").touch()
-    for name in ("new", "link", "file", "new"):
+def zarr_of_others(path):
+    shutil.rmtree(path)
+    dataset().drop_vars(["label", "layer", "start"]).drop_attrs().to_zarr(path, consolidated=False, zarr_format=3)
+
+
+def link_in_place_of(name):
+    def damage(path):
+        shutil.move(path / name, path.parent / "elsewhere")
+        (path / name).symlink_to(path.parent / "elsewhere")
+
+    return damage
+
+
+def link_to_itself(path):
+    shutil.move(path, path.parent / "elsewhere")
+    path.symlink_to(path.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: (path / "thesis.tex").write_text("x"), "holds 'thesis.tex', which was not written here"),
+        (lambda path: (path / "loss" / "c" / "notes").write_text("x"), "holds 'loss/c/notes'"),
+        (lambda path: ((path / "deep").mkdir(), (path / "deep" / "x").touch()), "holds 'deep/x'"),
+        (lambda path: (path / "link").symlink_to(path.parent), "holds 'link'"),
+        (lambda path: os.mkfifo(path / "pipe"), "holds 'pipe'"),
+        (link_in_place_of("loss"), "holds 'loss'"),
+        (link_in_place_of("loss/c/0"), "holds 'loss/c/0'"),
+        (lambda path: forget_hash(path), "holds '"),
+        (lambda path: (path / "zarr.json").write_text("{"), "holds '"),
+        (zarr_of_others, "holds '"),
+        (link_to_itself, "is a link, so it is not replaced"),
+        (lambda path: (shutil.rmtree(path), path.write_text("x")), "is no folder, so it is not replaced"),
+    ],
+)
+def test_a_record_with_anything_foreign_is_not_replaced(tmp_path, change, message):
+    path = tmp_path / "run"
+    records.save(dataset(1.0), path)
+    change(path)
+    files = lambda: sorted((str(file), file.lstat().st_size) for file in tmp_path.rglob("*"))
+    before = files()
+    with pytest.raises(ValueError, match=f"^`path`: '.*run' {message}") as caught:
+        records.save(dataset(2.0), path, overwrite=True)
+    assert "\n" not in str(caught.value) and files() == before
+
+
+def test_what_systems_leave_in_a_folder_is_replaced(tmp_path):
+    records.save(dataset(1.0), tmp_path / "run")
+    (tmp_path / "run" / "loss" / ".DS_Store").touch()
+    records.save(dataset(2.0), tmp_path / "run", overwrite=True)
+    same(records.load(tmp_path / "run"), dataset(2.0))
+
+
+def test_a_folder_appears_at_the_end_and_replaces_an_empty_one(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
         with records.atomic_folder(tmp_path / name, overwrite=True) as folder:
             (folder / "sub").mkdir()
             (folder / "sub" / "x").write_text(name)
-            assert folder.parent == tmp_path and not (tmp_path / "new" / "sub" / "y").exists()
+            assert folder.parent == tmp_path and not (tmp_path / name / "sub").exists()
         assert (tmp_path / name / "sub" / "x").read_text() == name
-    assert (target / "keep").exists() and litter(tmp_path) == []
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / "file").touch()
+    for name in ("link", "file"):
+        with pytest.raises(ValueError, match="so it is not replaced"), _files.atomic_folder(tmp_path / name, True):
+            pass
+    assert litter(tmp_path) == []
 
 
 def test_a_faster_process_wins(tmp_path):
@@ -222,7 +279,8 @@ def test_a_faster_process_wins(tmp_path):
 )
 def test_exceptions_leave_nothing_behind(tmp_path, stop):
     records.save(dataset(), tmp_path / "run")
-    with pytest.raises(type(stop)), records.atomic_folder(tmp_path / "run", overwrite=True) as folder:
+    replacing = records.atomic_folder(tmp_path / "run", overwrite=True, ours=records.foreign)
+    with pytest.raises(type(stop)), replacing as folder:
         (folder / "half").write_text("x")
         raise stop
     same(records.load(tmp_path / "run"), dataset())

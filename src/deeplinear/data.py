@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._arrays import classes, floats, number, place, readable, shown
+from ._memory import check_moments
 from ._second_moment import SecondMoment, constant_inputs
 
 CHUNK_BYTES = 2**25
@@ -104,6 +105,7 @@ class Moments:
         check_count(count)
         sigma_yx = floats("sigma_yx", sigma_yx, 2, "(d_y, d_x)")
         d_x = sigma_yx.shape[1]
+        check_moments("sigma_yx", d_x)
         sigma_xx = np.eye(d_x) if sigma_xx is None else floats("sigma_xx", sigma_xx, 2, "(d_x, d_x)")
         if sigma_xx.shape != (d_x, d_x):
             raise ValueError(
@@ -511,6 +513,7 @@ def _one_pass(X: Any, Y: Any, offset: int, peaks: dict[str, np.ndarray]) -> Mome
             row, column = np.argwhere(np.abs(array) > LARGEST)[0]
             raise ValueError(_beyond(name, f"has {array[row, column]:.6g}{place((row, column), offset)}"))
         peaks[name] = np.maximum(peaks[name], largest) if name in peaks else largest
+    check_moments("X", X.shape[1])
     n, (mean_x, rest_x, X), (mean_y, rest_y, Y) = len(X), _mean(X), _mean(Y)
     return Moments(n, mean_x, mean_y, X.T @ X / n, Y.T @ X / n, float(np.vdot(Y, Y)) / n, (rest_x, rest_y))
 

@@ -10,6 +10,7 @@ import xarray as xr
 from . import init, landscape
 from ._arrays import classes
 from ._checks import Check
+from ._dataset import Dataset, with_atlas
 from .conventions import HALF_MEAN, LOSS_SCALES, LossScale
 from .data import Moments
 from .experiment import Experiment
@@ -46,7 +47,7 @@ def learn(
     time: float | None = None,
     max_steps: int | None = None,
     progress: bool | Callable[[Any], None] = False,
-) -> xr.Dataset:
+) -> Dataset:
     r"""Learning dynamics of a deep linear network on samples in rows: the gradient flow with theory beside it.
 
     X (n, d_x) and Y (n, d_y), or a `tasks.Task` or `Moments` in the place of X. Y may be texts (n,): classes, one
@@ -61,8 +62,9 @@ def learn(
     The dataset holds loss, mode strengths (both also by theory where an exact solution applies), spectra, conservation
     and alignment over time; per mode the singular value, the share of explained variance, the target, the half-time
     simulated and predicted; in its attributes the ending, the theory with its source, its gap to the simulation or its
-    violated assumptions, warnings, versions and the configuration. `deeplinear.report` makes a page of it. Raises
-    `ValueError` for bad data and settings.
+    violated assumptions, warnings, versions and the configuration; in `data.atlas` the critical points around the run,
+    a dataset of its own (`landscape.atlas`). `data.to_netcdf` stores it all, `deeplinear.report` makes a page of it.
+    Raises `ValueError` for bad data and settings.
 
     >>> import deeplinear as dl
     >>> data = learn(dl.tasks.semantic(), hidden=16, init="decoupled")
@@ -106,7 +108,7 @@ def run(
     moments: Moments,
     progress: bool | Callable[[Any], None] = False,
     max_rank: int | None = None,
-) -> xr.Dataset:
+) -> Dataset:
     """The dataset of one experiment on given moments; `learn` and the command line both end here.
 
     `max_rank`: list no critical point of a larger rank.
@@ -134,7 +136,7 @@ def run(
     data = data.assign(_per_mode(data, objective, start, prediction))
     if mask is None and len(widths) > 2 and max(widths[0], widths[-1]) <= ATLAS and np.any(objective.sigma_xx):
         found = landscape.atlas(objective, widths, max_rank, trajectory)
-        data = data.merge(found, combine_attrs="no_conflicts")
+        data = with_atlas(data, found.drop_attrs(deep=False)).assign_attrs(found.attrs)
     gap = None
     if prediction.strengths is not None:
         label = {"long_name": f"mode strengths by theory: {prediction.name}", "units": "1"}

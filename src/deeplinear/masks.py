@@ -14,7 +14,7 @@ from jax.core import Tracer
 from . import _wiring
 from ._arguments import as_network, takes_networks
 from ._types import Key
-from .init.arguments import check_key, check_widths
+from .init.arguments import check_drawn, check_key
 from .network import Network
 
 
@@ -30,7 +30,7 @@ def sparse(key: Key, widths: Sequence[int], density: float) -> Network:
     """
     if not 0 < density <= 1:
         raise ValueError(f"`density`: got {density}; give a share of the weights above 0 and at most 1")
-    widths, path_key, key = check_widths(widths), *jax.random.split(check_key(key))
+    widths, path_key, key = check_drawn(widths), *jax.random.split(check_key(key))
     path_keys, keys = jax.random.split(path_key, len(widths)), jax.random.split(key, len(widths) - 1)
     path = [int(jax.random.randint(k, (), 0, d)) for k, d in zip(path_keys, widths, strict=True)]
     drawn = [jax.random.bernoulli(k, density, (d, e)) for k, (e, d) in zip(keys, pairwise(widths), strict=True)]

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from . import _wiring
 from ._arrays import real_matrix, shown
+from ._files import atomic_file
 from ._layer_order import check_chain, check_forward, check_module, in_given_order, in_natural_order
 from ._linalg import chain, on_device
 from ._wiring import Skip
@@ -222,17 +223,13 @@ class Network(eqx.Module):
         """Writes the weights as W1, W2, ... to an .npz or .safetensors file, which `load` and others read."""
         path = Path(path)
         arrays = {f"W{l}": np.asarray(W) for l, W in enumerate(self.weights, start=1)}
-        temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-        try:
+        if path.suffix not in (".npz", ".safetensors"):
+            raise ValueError(f"`path`: {path.name} ends in {path.suffix!r}; give a .npz or .safetensors file")
+        with atomic_file(path) as partial:
             if path.suffix == ".safetensors":
-                _safetensors().save_file({name: np.ascontiguousarray(W) for name, W in arrays.items()}, temporary)
-            elif path.suffix == ".npz":
-                np.savez(temporary, allow_pickle=False, **arrays)
+                _safetensors().save_file({name: np.ascontiguousarray(W) for name, W in arrays.items()}, partial)
             else:
-                raise ValueError(f"`path`: {path.name} ends in {path.suffix!r}; give a .npz or .safetensors file")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+                np.savez(partial, allow_pickle=False, **arrays)
         return path
 
     def __repr__(self) -> str:

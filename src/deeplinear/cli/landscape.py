@@ -1,10 +1,11 @@
 """`deeplinear atlas`: the critical points of a landscape, and which of them a run comes near to."""
 
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .output import Flag, OptionalFlag, free_folder, simulated, to_json, use_compilation_cache, write_results
+from .output import Flag, OptionalFlag, results_folder, simulated, to_json, use_compilation_cache, write_results
 
 SETTINGS = ("data", "target", "hidden", "scale", "seed", "loss", "center", "whiten")
 
@@ -56,18 +57,18 @@ def atlas(
     runs = not (table or signature is not None)
     if out is not None and not runs:
         raise ValueError("`--out`: with --table or --signature nothing is written; leave one of them out")
-    folder = free_folder(out, chosen.data, overwrite) if runs else None
     if chosen.bias or chosen.skip:
         raise ValueError("`experiment`: has biases or skips; the atlas is of networks whose weights all learn")
     use_compilation_cache()
-    points = _points(chosen, max_rank)
-    listed = _listed(points, rows) if signature is None else [points.at(_modes(signature))]
-    found: dict[str, Any] = {"widths": list(points.widths), "count": points.count, "points": [*map(_entry, listed)]}
-    if folder is not None:
-        dataset = simulated(chosen, show=not json, max_rank=max_rank)
-        dataset.attrs["command"] = _command(chosen, max_rank)
-        report, record = write_results(dataset, chosen, folder, overwrite, figures=_figures(dataset))
-        found |= {"path": _path(dataset), "report": str(report), "record": str(record)}
+    with results_folder(out, chosen.data, overwrite) if runs else nullcontext() as folder:
+        points = _points(chosen, max_rank)
+        listed = _listed(points, rows) if signature is None else [points.at(_modes(signature))]
+        found: dict[str, Any] = {"widths": list(points.widths), "count": points.count, "points": [*map(_entry, listed)]}
+        if folder is not None:
+            dataset = simulated(chosen, show=not json, max_rank=max_rank)
+            dataset.attrs["command"] = _command(chosen, max_rank)
+            report, record = write_results(dataset, chosen, folder, overwrite, figures=_figures(dataset))
+            found |= {"path": _path(dataset), "report": str(report), "record": str(record)}
     if json:
         print(to_json(found))
     else:
@@ -117,11 +118,16 @@ def _entry(point: Any) -> dict[str, Any]:
 
 
 def _figures(dataset: Any) -> tuple[str, ...]:
-    return ("atlas",) if "critical_value" in dataset else ()
+    from .._dataset import together
+
+    return ("atlas",) if "critical_value" in together(dataset) else ()
 
 
 def _path(dataset: Any) -> list[dict[str, Any]]:
     """The critical points that the run comes near to, one after another."""
+    from .._dataset import together
+
+    dataset = together(dataset)
     if "visit_point" not in dataset:
         return []
     names = dataset["critical_signature"].values

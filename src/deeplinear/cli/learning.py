@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from .output import (
     Flag,
     OptionalFlag,
-    free_folder,
+    results_folder,
     simulated,
     to_json,
     use_compilation_cache,
@@ -72,10 +72,10 @@ def learn(
 
     chosen = Experiment.read(experiment) if experiment else Experiment()
     chosen = Experiment(**{**chosen.model_dump(), **given}).with_settings(set or [])
-    folder = free_folder(out, chosen.data, overwrite)
     use_compilation_cache()
-    dataset = simulated(chosen, show=not (json or quiet))
-    report, record = write_results(dataset, chosen, folder, overwrite)
+    with results_folder(out, chosen.data, overwrite) as folder:
+        dataset = simulated(chosen, show=not (json or quiet))
+        report, record = write_results(dataset, chosen, folder, overwrite)
     if json:
         print(to_json(summary(dataset, report, record)))
     elif not quiet:

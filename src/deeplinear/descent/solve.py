@@ -17,7 +17,7 @@ from ..masks import check_mask
 from ..network import Network
 from ..objectives import SquaredError
 from ..reduction import reduce as smaller_problem
-from ..running.arguments import is_traced
+from ..running.arguments import check_kept, is_traced
 from ..running.compiling import is_small
 from ..running.landmarks import landmarks
 from ..running.progress import as_reporter
@@ -110,6 +110,7 @@ def gradient_descent(
         if not found.is_trivial:
             reduction, network = found, found.network
             problem = Problem(found.objective, None, None, rate, None)
+    check_kept(network, len(at), "`save_every` or `save_at`")
     marks = landmarks(problem.objective, network)
     descent = Descent(rule, problem, network, at, marks)
     with interruptible() as interrupted, as_reporter(progress) as report:

@@ -9,6 +9,7 @@ Papers that stack columns write the factors in the opposite order. Source: Jacot
 layers Braun et al. (2022) and Domine et al. (2025).
 """
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +20,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from .. import _memory
 from .._arguments import takes_networks
 from ..network import Network
 
@@ -79,6 +81,8 @@ class TangentKernel(eqx.Module):
             raise ValueError(
                 f"`X`: has shape {X.shape}; give samples in rows of {self.inputs.shape[-1]} inputs, to a kernel on maps"
             )
+        needed = 8 * 2 * self.inputs.shape[-3] * len(X) ** 2
+        _memory.check("X", f"the kernel on {len(X)} samples", needed, "give fewer samples")
         return TangentKernel(self.outputs, X @ self.inputs @ X.T, on_maps=False)
 
     def matvec(self, V: Float[Array, "*batch out in"]) -> Float[Array, "*batch out in"]:
@@ -159,8 +163,10 @@ class TangentKernel(eqx.Module):
 
     def full(self) -> Array:
         """The matrix (..., d_y d_in, d_y d_in), rows and columns output-major: (d_y d_in)^2 numbers."""
-        blocks = jnp.einsum("...lab,...lij->...aibj", self.outputs, self.inputs)
         n = self.outputs.shape[-1] * self.inputs.shape[-1]
+        needed = 8 * 2 * n**2 * math.prod(self.outputs.shape[:-3])
+        _memory.check("kernel", f"the full tangent kernel of {n} rows", needed, "use `matvec` or `spectrum`")
+        blocks = jnp.einsum("...lab,...lij->...aibj", self.outputs, self.inputs)
         return blocks.reshape(*blocks.shape[:-4], n, n)
 
     def __getitem__(self, index: Any) -> "TangentKernel":
@@ -183,6 +189,10 @@ def ntk(network: Network) -> TangentKernel:
     Source: Jacot, Gabriel and Hongler (2018); Braun et al. (2022) for two layers.
     """
     W, h = network.weights, network.depth
+    needed = 8 * 2 * h * (network.widths[0] ** 2 + network.widths[-1] ** 2)
+    _memory.check(
+        "network", f"the tangent kernel's {2 * h} factors", needed, "take a network of fewer inputs and outputs"
+    )
     above = [jnp.eye(network.widths[-1], dtype=W[0].dtype)]  # W_{l+1:h}, from the last layer down
     below = [jnp.eye(network.widths[0], dtype=W[0].dtype)]  # W_{1:l-1}, from the first layer up
     for l in range(1, h):

@@ -17,7 +17,7 @@ from ..network import Network
 from ..objectives import SquaredError
 from ..reduction import Reduction
 from ..reduction import reduce as smaller_problem
-from ..running.arguments import is_traced
+from ..running.arguments import check_kept, is_traced
 from ..running.compiling import is_small
 from ..running.landmarks import FINEST_TOLERANCE, landmarks, standing
 from ..running.progress import as_reporter
@@ -148,6 +148,7 @@ def gradient_flow(
     problem = _check_options(problem, checkpoint, project, room is not None, batch)
     if batch is not None:
         shared = _shared_times(times, room)
+        check_kept(network, len(shared), "`ts`")
         ensemble = Ensemble(_method(solver, rtol), problem, network, shared, (rtol, least), tolerance, max_steps)
         return ensemble.run(threads, progress, started)
     if room is not None:
@@ -158,6 +159,7 @@ def gradient_flow(
     reduction = _reduction(problem, network) if reduce and room is None else None
     if reduction is not None:
         network, problem = reduction.network, stepping.Problem(reduction.objective, None, None, problem.project)
+    check_kept(network, keep if times is None else len(times), "`keep`" if times is None else "`ts`")
     outcome, ending = _single(problem, network, asked, room, progress)
     steps, evaluations, rejected, name = outcome.counts
     statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started, network.widths)

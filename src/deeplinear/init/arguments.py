@@ -1,6 +1,7 @@
 """What every start checks at the door: its key, its widths, its size and its end-to-end matrix."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -9,8 +10,11 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
+from .. import _memory
 from .._types import Key
 
+DRAWN = 3
+"""Copies of a network that exist while it is drawn: random bits, numbers, and numbers times their scale."""
 RANK = 1e-12  # singular values below this part of the largest do not count for the rank
 
 
@@ -33,6 +37,20 @@ def check_widths(widths: Sequence[int]) -> tuple[int, ...]:
         if int(d) != d or d < 1:
             raise ValueError(f"`widths`: got {tuple(widths)}; every width is an int of at least 1")
     return tuple(int(d) for d in widths)
+
+
+def check_drawn(widths: Sequence[int], bases: bool = False) -> tuple[int, ...]:
+    """Widths of a network that is about to be drawn, refused where it does not fit into memory.
+
+    `bases`: square matrices in every hidden layer are drawn as well.
+    """
+    widths = check_widths(widths)
+    numbers = sum(below * above for below, above in pairwise(widths))
+    squares = sum(d * d for d in widths[1:-1]) if bases else 0
+    words = " -> ".join(map(_memory.short, widths))
+    needed = 8 * (DRAWN * numbers + DRAWN * squares)
+    _memory.check("widths", f"a network of widths {words}", needed, "take smaller layers")
+    return widths
 
 
 def check_scale(scale: Any) -> Any:

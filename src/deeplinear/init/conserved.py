@@ -13,7 +13,7 @@ from jaxtyping import Array
 from .._linalg import from_svd, haar
 from .._types import Key
 from ..network import Network
-from .arguments import check_key, check_product, check_scale, check_widths
+from .arguments import check_drawn, check_key, check_product, check_scale
 from .fibre import aligned_pair, random_chain, random_orthogonal
 from .level import FAR, Layers, on_level, size_of, stretched
 
@@ -42,7 +42,7 @@ def lambda_balanced(key: Key, widths: Sequence[int], lam: Any, scale: Any) -> Ne
 
     Source: Domine et al. (2025); Braun et al. (2022) for lam = 0.
     """
-    widths = check_widths(widths)
+    widths = check_drawn(widths)
     if len(widths) != 3:
         raise ValueError(f"`widths`: got {widths}; lambda-balance is of two layers, so give (d_x, d_1, d_y)")
     lam, scale = _feasible(lam, widths), check_scale(scale)
@@ -210,7 +210,7 @@ def _checked(
                 "`widths`: numbers in `imbalances` do not tell the hidden widths; give (d_x, d_1, ..., d_y)"
             )
         widths = (product.shape[1], *(C.shape[0] for C in given), product.shape[0])
-    widths = check_widths(widths)
+    widths = check_drawn(widths, bases=True)
     if len(given) != len(widths) - 2:
         raise ValueError(f"`imbalances`: got {len(given)}; widths {widths} have {len(widths) - 2} hidden layers")
     matrices = []

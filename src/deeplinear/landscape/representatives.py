@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from .._types import Key
-from ..init.arguments import check_key, check_widths
+from ..init.arguments import check_drawn, check_key
 from ..network import Network
 from .forms import lifted, partial_products
 from .generators import GENERATORS, block_shapes, orthogonal_matrix
@@ -53,7 +53,7 @@ def network_on_fibre(
     Source: Altafini, eqs. (32) and (33); the condition on products is exact, proposition 18 there has a sufficient one.
     """
     target = objective if isinstance(objective, Target) else Target.of(objective)
-    widths = check_widths(widths)
+    widths = check_drawn(widths, bases=True)
     S = check_signature(target, widths, signature)
     for name, value, known in (("generator", generator, GENERATORS), ("basis", basis, BASES)):
         if value not in known:

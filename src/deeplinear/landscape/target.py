@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _memory
 from .._linalg import rank_tolerance
 from ..data import NormalForm, Whitening
 from ..network import Network
@@ -37,6 +38,8 @@ class Target(NamedTuple):
                 "squared error only; look at the Hessian with `curvature.extreme_eigenvalues`"
             )
         W, moment = np.asarray(objective.optimum), objective.second_moment
+        needed = 8 * 4 * sum(d * d for d in W.shape)
+        _memory.check("objective", "its normal form", needed, "take data of fewer inputs and outputs")
         whitening = Whitening.from_moment(moment)
         form = NormalForm.of_images(W @ whitening.inverse, whitening, np.asarray(objective.sigma_xx))
         sigma = np.zeros(form.sigma.shape[0])

@@ -1,12 +1,30 @@
-"""Whether JAX traces a whole run."""
+"""Whether a run fits into memory, and whether JAX traces it."""
 
+import math
 from typing import Any
 
 import equinox as eqx
 import jax
 from jax.core import Tracer
 
+from .. import _memory
 from ..network import Network
+
+WORKING = 12
+"""Copies of a network that a method works with: slopes, stages, the state before a step."""
+
+
+def check_kept(network: Network, times: int, knob: str) -> None:
+    """`ValueError` where the networks that a run keeps do not fit into memory; `knob` says how to keep fewer."""
+    size = sum(W.size for W in network.weights)
+    members = math.prod(network.weights[0].shape[:-2])
+    words = f"{members} networks" if members > 1 else "networks"
+    _memory.check(
+        "network",
+        f"keeping {words} of widths {' -> '.join(map(str, network.widths))} at {times} times",
+        8 * size * (2 * times + WORKING / members),  # what is kept is copied once, into one array a layer
+        f"keep fewer times with {knob}, or take smaller layers",
+    )
 
 
 def is_traced(objective: Any, network: Network, *others: Any) -> bool:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from .. import records
 from .._arguments import takes_networks
+from .._dataset import Dataset
 from .._linalg import one_thread
 from ..network import Network
 from ..objectives import SquaredError
@@ -101,7 +102,7 @@ def _dataset(chosen: tuple[Statement, ...], findings: list[Finding], network: Ne
         "reason": [finding.reason for finding in findings],
         "note": [finding.note for finding in findings],
     }
-    return xr.Dataset(
+    return Dataset(
         {name: ("statement", np.array(values)) for name, values in columns.items()},
         {"statement": [each.key for each in chosen]},
         {"title": "Statements of theory, measured", "widths": list(network.widths), **records.provenance()},

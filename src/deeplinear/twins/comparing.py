@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from .. import records
 from .._arguments import takes_networks
+from .._dataset import Dataset
 from ..conventions import HALF_MEAN, TIME_UNIT, LossScale
 from ..flows.solve import gradient_flow
 from ..learning import first_crossings
@@ -80,7 +81,7 @@ def twin(
     factor = jnp.asarray(loss.factor(len(X), Y.shape[1]))
     measure = SampleLoss(X, Y, factor, phi)
     read = _readings(network, first, second, measure, jnp.linalg.pinv(X), tuple(objective.modes), probes)
-    data = xr.Dataset(
+    data = Dataset(
         {name: (dims, np.asarray(read[name]), {"long_name": label}) for name, (dims, label) in LABELS.items()},
         {"time": ("time", at[:reached], {"long_name": "time", "units": TIME_UNIT}), "network": list(NETWORKS)},
     ).transpose("network", "time", ...)
