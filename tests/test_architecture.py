@@ -44,7 +44,7 @@ FLOORS = {
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MIXED_FLOOR = 3  # where one file may stand on another
-WITHOUT_JAX = {"plots", "records", "experiment"}
+WITHOUT_JAX = {"plots", "records", "experiment", "_checks"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 GROUPS = (
     "biased",

@@ -1,6 +1,9 @@
-"""What is assumed, held against the problem at hand."""
+"""What is assumed, held against the problem at hand; and what every door checks: whole numbers, files, memory."""
 
-from typing import NamedTuple
+import operator
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
 
 TOLERANCE = 1e-9
 """How far an assumption of an exact statement may fail, relative: rounding of the data and of the start."""
@@ -29,3 +32,56 @@ class Check(NamedTuple):
     def holds(self) -> bool:
         """Whether the violation is within the tolerance."""
         return self.violation <= self.tolerance
+
+
+def check_whole(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """`value` as an int; `ValueError` for all that is no whole number from `least` to `most`, also for 2.0 and True.
+
+    >>> check_whole("steps", 3, least=1)
+    3
+    >>> check_whole("steps", 2.7)
+    Traceback (most recent call last):
+    ...
+    ValueError: `steps`: got 2.7; give a whole number of at least 0
+    """
+    try:
+        number = operator.index(value)  # also the integers of numpy, and no float
+    except TypeError:
+        number = None
+    wrong = number is None or type(value).__name__ in ("bool", "bool_") or number < least
+    if wrong or (most is not None and number > most):
+        span = f"of at least {least}" if most is None else f"from {least} to {most}"
+        shown = repr(value) if number is None or abs(number) < 10**40 else "a number of more than 40 digits"
+        raise ValueError(f"`{name}`: got {shown:.60}; give a whole number {span}")
+    return number
+
+
+def check_file(argument: str, path: str | os.PathLike) -> Path:
+    """The path of a plain file; `ValueError` for what is not there, for folders, pipes and devices."""
+    try:
+        file = Path(path)
+        there = file.exists()
+    except (OSError, ValueError, TypeError):  # a name that no file can have, or a folder that may not be looked into
+        there = False
+    if not there:
+        raise ValueError(f"`{argument}`: {str(path)!r} is not there")
+    if not file.is_file():
+        raise ValueError(
+            f"`{argument}`: {str(path)!r} is {'a folder' if file.is_dir() else 'a device or pipe'}, not a file"
+        )
+    return file
+
+
+def check_memory(what: str, size: float) -> None:
+    """`ValueError` where `size` bytes are more than the memory of this machine; `what`, plural, begins the message.
+
+    >>> check_memory("`hidden`: these weights", 2**80)
+    Traceback (most recent call last):
+    ...
+    ValueError: `hidden`: these weights need about 1.1e+15 GiB of memory, more than this machine has
+    """
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return
+    if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise ValueError(f"{what} need about {size / 2**30:.3g} GiB of memory, more than this machine has")

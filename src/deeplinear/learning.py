@@ -37,7 +37,7 @@ def learn(
     seed: int = 0,
     loss: LossScale | str = HALF_MEAN,
     bias: bool = False,
-    skip: Sequence[tuple[int, int]] = (),
+    skip: Sequence[tuple[int, int]] | str = (),
     center: bool = False,
     whiten: bool = False,
     rtol: float = 1e-6,
@@ -72,13 +72,13 @@ def learn(
     settings: dict[str, Any] = {} if max_steps is None else {"max_steps": max_steps}
     experiment = Experiment(
         data=X.name if isinstance(X, Task) else "samples",
-        hidden=(hidden,) if isinstance(hidden, int) else tuple(hidden),
+        hidden=hidden,
         start=init,
         scale=scale,
         seed=seed,
         loss=str(loss),
         bias=bias,
-        skip=",".join(f"{source}:{target}" for source, target in skip) or None,
+        skip=skip if isinstance(skip, str) else ",".join(":".join(map(str, pair)) for pair in skip) or None,
         center=center,
         whiten=whiten,
         rtol=rtol,
@@ -86,21 +86,22 @@ def learn(
         time=time,
         **settings,
     )
-    moments = X if isinstance(X, Moments) else X.moments if isinstance(X, Task) else Moments.of(X, Y)
-    return run(experiment, moments, progress)
+    return run(experiment, X if isinstance(X, Moments | Task) else Moments.of(X, Y), progress)
 
 
 def run(
     experiment: Experiment,
-    moments: Moments,
+    moments: Moments | Task,
     progress: bool | Callable[[Any], None] = False,
     max_rank: int | None = None,
 ) -> xr.Dataset:
-    """The dataset of one experiment on given moments; `learn` and the command line both end here.
+    """The dataset of one experiment on given moments or a task; `learn` and the command line both end here.
 
     `max_rank`: list no critical point of a larger rank.
     """
+    moments, read = (moments.moments, moments.remarks) if isinstance(moments, Task) else (moments, ())
     objective, widths, remarks = problem(experiment, moments)
+    remarks = [*read, *remarks]
     start, mask = starting_network(experiment, objective, widths), None
     if experiment.bias or experiment.skip:
         objective, start, mask = wired(experiment, moments, start)

@@ -6,12 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
-
-Flag = Annotated[bool, Parameter(negative="")]
-OptionalFlag = Annotated[bool | None, Parameter(negative="")]
+from typing import Any
 
 SETTINGS_FILE = "experiment.toml"
 """By this file a folder of results is known; --overwrite replaces no other folder."""
@@ -21,8 +16,7 @@ def simulated(experiment: Any, show: bool, max_rank: int | None = None) -> Any:
     """The dataset of an experiment; `max_rank`: see `learning.run`."""
     from .. import learning, tasks
 
-    task = tasks.resolve(experiment.data, experiment.target)
-    return learning.run(experiment, task.moments, progress=show and sys.stderr.isatty(), max_rank=max_rank)
+    return learning.run(experiment, tasks.of(experiment), progress=show and sys.stderr.isatty(), max_rank=max_rank)
 
 
 def free_folder(out: Path | None, data: str, overwrite: bool) -> Path:
@@ -56,6 +50,13 @@ def write_results(
             text = plots.svg(ax.figure, ax.get_title(loc="left"))
             (partial / f"{name}.svg").write_text(text, encoding="utf-8")
     return folder / "report.html", folder / "record.zarr"
+
+
+def console() -> Any:
+    """A terminal that prints names as they are: no markup, no emoji."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False)
 
 
 def to_json(value: Any) -> str:
