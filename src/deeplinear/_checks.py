@@ -51,9 +51,21 @@ def check_whole(name: str, value: Any, least: int = 0, most: int | None = None) 
     wrong = number is None or type(value).__name__ in ("bool", "bool_") or number < least
     if wrong or (most is not None and number > most):
         span = f"of at least {least}" if most is None else f"from {least} to {most}"
-        shown = repr(value) if number is None or abs(number) < 10**40 else "a number of more than 40 digits"
-        raise ValueError(f"`{name}`: got {shown:.60}; give a whole number {span}")
+        raise ValueError(f"`{name}`: got {shown(value)}; give a whole number {span}")
     return number
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it, at most 60 letters; Python itself refuses to write more than 4300 digits.
+
+    >>> shown(2.5), shown(10**9999)
+    ('2.5', 'a value of type int that cannot be shown')
+    """
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a value of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def check_file(argument: str, path: str | os.PathLike) -> Path:
@@ -72,13 +84,13 @@ def check_file(argument: str, path: str | os.PathLike) -> Path:
     return file
 
 
-def check_memory(what: str, size: float) -> None:
+def check_memory(what: str, size: float | int) -> None:
     """`ValueError` where `size` bytes are more than the memory of this machine; `what`, plural, begins the message.
 
     >>> check_memory("`hidden`: these weights", 2**80)
     Traceback (most recent call last):
     ...
-    ValueError: `hidden`: these weights need about 1.1e+15 GiB of memory, more than this machine has
+    ValueError: `hidden`: these weights need about 1.13e+15 GiB of memory, more than this machine has
     """
     names = getattr(os, "sysconf_names", {})
     if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:

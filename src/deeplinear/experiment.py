@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ._checks import check_file
+from ._checks import check_file, shown
 
 Start = Literal["gaussian", "orthogonal", "xavier", "kaiming", "balanced", "decoupled"]
 Loss = Literal["half-mean", "mean", "half-sum", "sum", "entry-mean"]
@@ -45,8 +45,8 @@ LATER = ("bias", "skip", "inputs", "drop", "missing", "classes")
 """Settings that the first digests did not know."""
 
 
-TEXTS = ("data", "target", "inputs", "drop", "classes", "skip")
-"""Settings that are texts whatever they look like."""
+TEXTS = ("data", "target", "inputs", "drop", "classes", "hidden", "skip")
+"""Settings that are texts whatever they look like; `Experiment` reads those of `hidden` itself."""
 
 
 class Experiment(BaseModel):
@@ -199,7 +199,7 @@ class Experiment(BaseModel):
     def toml(self) -> str:
         """TOML text that `read` turns into the same experiment; settings that are None are left out.
 
-        >>> print(Experiment(hidden=(8,)).toml().splitlines()[1])
+        >>> print(Experiment(hidden=(8,)).toml().splitlines()[2])
         hidden = [8]
         """
         return "".join(f"{key} = {_toml_value(value)}\n" for key, value in self if value is not None)
@@ -240,17 +240,10 @@ def _check_names(names: Any) -> None:
 def _one_line(error: ValidationError) -> str:
     """The first complaint, in the words of this library."""
     first = error.errors(include_url=False)[0]  # of several widths the one that is wrong
-    name, came = str(first["loc"][0]), _shown(first["input"])
+    name, came = str(first["loc"][0]), shown(first["input"])
     near = difflib.get_close_matches(came.strip("'"), WANTED[name].split(" of ")[-1].split(", "), n=1)
     guess = f"did you mean {near[0]!r}? " if near and first["type"] == "literal_error" else ""
-    return f"`{name}`: got {came if len(came) <= 60 else came[:57] + '...'}; {guess}{WANTED[name]}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:  # numbers of more than 4300 digits, objects that cannot be shown
-        return f"a value of type {type(value).__name__} that cannot be shown"
+    return f"`{name}`: got {came}; {guess}{WANTED[name]}"
 
 
 def _value(key: str, text: str) -> Any:

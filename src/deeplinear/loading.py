@@ -48,6 +48,8 @@ def _whole(file: Path, read: Callable[[], Any]) -> Any:
 def _parts(path: str | os.PathLike | Sequence) -> list[str]:
     """One path, or the two of a pair given as a sequence or with a comma between."""
     if not isinstance(path, str | os.PathLike):
+        if not hasattr(path, "__iter__"):
+            raise ValueError(f"`path`: got {path!r}; give a path, or a pair of paths")
         return [str(part) for part in path]
     text = str(path)
     return text.split(",") if text.endswith(".npy") and ".npy," in text and not os.path.exists(text) else [text]
@@ -59,14 +61,23 @@ def _read_npy(files: list[Path], choice: Choice) -> Samples:
     if len(files) != 2 or choice.target is not None:
         raise ValueError(f"`path`: got {files[0].name!r}; give the inputs and the outputs, as in 'x.npy,y.npy'")
     _check_choice(files[0], choice)
-    X, Y = (_whole(file, lambda file=file: _open_array(file, file, mmap_mode="r")) for file in files)
+    X, Y = (_whole(file, lambda file=file: _mapped(file)) for file in files)
     return _named(files[0], X, Y)
+
+
+def _mapped(file: Path) -> np.ndarray:
+    with file.open("rb") as stream:
+        if stream.read(2) == b"PK":
+            raise ValueError(f"`path`: {file.name!r} is in truth a .npz file; rename it")
+    return np.lib.format.open_memmap(file, mode="r")
 
 
 def _read_npz(file: Path, choice: Choice) -> Samples:
     _check_choice(file, choice)
     with file.open("rb") as stream:  # opened here: NumPy leaves the file open if it is damaged
-        archive = _open_array(file, stream)
+        archive = np.load(stream, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError(f"`path`: {file.name!r} is in truth a .npy file; rename it")
         for x, y in (("x", "y"), ("X", "Y")):
             if x in archive and y in archive:
                 return _named(file, *(_member(file, archive, name) for name in (x, y)))
@@ -82,14 +93,6 @@ def _check_choice(file: Path, choice: Choice) -> None:
                 f"`{name}`: got {getattr(choice, name)!r}, but {file.name!r} has no columns; it holds the arrays x and "
                 "y themselves"
             )
-
-
-def _open_array(file: Path, source: Any, mmap_mode: Any = None) -> Any:
-    opened = np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
-    if isinstance(opened, np.ndarray) == (file.suffix.lower() == ".npz"):
-        opened_as = ".npy" if isinstance(opened, np.ndarray) else ".npz"
-        raise ValueError(f"`path`: {file.name!r} is in truth a {opened_as} file; rename it")
-    return opened
 
 
 def _member(file: Path, archive: Any, name: str) -> np.ndarray:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._checks import check_whole
 from .._linalg import from_svd, on_device, product, psd_root, thin_svd
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
@@ -198,7 +199,7 @@ class SquaredError(eqx.Module):
 
     def _split(self, max_rank: int) -> tuple[Array, Array]:
         """W* R in its best part of rank `max_rank` and the rest."""
-        if max_rank < 0:
+        if check_whole("max_rank", max_rank, -(2**31)) < 0:
             raise ValueError(f"`max_rank`: got {max_rank}; a rank is at least 0")
         whole = self._rooted(self.optimum)
         nothing = jnp.zeros_like(whole)

@@ -120,7 +120,7 @@ def is_like_a_number(text: str) -> bool:
     return True
 
 
-def label(value: str | float, decimals: Decimals) -> str | None:
+def label(value: str | float | np.floating, decimals: Decimals) -> str | None:
     """A cell as the name of a class, None where it is missing: 1, 1.0 and 01 are one class."""
     if isinstance(value, str):
         number = cell_number(value, decimals)

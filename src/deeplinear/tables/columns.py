@@ -73,17 +73,17 @@ class Column:
         return number
 
     def _text(self, cell: str, row: int) -> float:
-        if self.has_numbers:
-            self._mixed(cell, row)
         known = self.texts.get(cell)
         if known is not None:
             self.repeats |= cell.lower() not in BOOLEANS
             return float(known)
         if self.role in ("input", "rows?") and cell.lower() not in BOOLEANS:
             self._refuse(
-                f"{self._where(row)}: {cell[:40]!r} is text; inputs must be numbers (leave the column out with "
-                f"drop={self.name!r}, --drop {self.name} on the command line)"
+                f"{self._where(row)}: {cell[:40]!r} is text; inputs must be numbers (drop={self.name!r}, or --drop "
+                f"{self.name} on the command line, leaves the column out)"
             )
+        if self.has_numbers:
+            self._mixed(cell, row)
         self._check_text(cell, row)
         return float(self.texts.setdefault(cell, len(self.texts)))
 

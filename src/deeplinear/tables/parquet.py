@@ -52,7 +52,7 @@ def _cells(column: Any, file: str, name: str, first: int) -> np.ndarray | list[s
     """Numbers as a float array with NaN for missing values; texts and booleans as texts, "" for missing ones."""
     import pyarrow as pa
 
-    types, place = pa.types, f"`path`: {file!r}, column {name!r}"
+    types, place = pa.types, lambda i: f"`path`: {file!r}, row {first + i}, column {name!r}"
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
@@ -63,17 +63,20 @@ def _cells(column: Any, file: str, name: str, first: int) -> np.ndarray | list[s
     if types.is_boolean(kind):
         return ["" if value is None else str(value).lower() for value in column.to_pylist()]
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)):
-        raise ValueError(f"{place}: holds {kind}; leave it out, or convert it to numbers (or to text in a target)")
+        raise ValueError(
+            f"`path`: {file!r}, column {name!r}: holds {kind}; leave it out, or convert it to numbers (or to text in a "
+            "target)"
+        )
     values = np.array(column.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy(zero_copy_only=False))
     if not types.is_floating(kind) and (large := np.abs(values) >= LARGEST).any():
         for i in np.flatnonzero(large):
             whole = column[i].as_py()
             if abs(whole) > LARGEST and whole == int(whole):
                 raise ValueError(
-                    f"{place}, row {first + i}: {whole} is a whole number beyond 2^53, which 64 bits would round (if "
+                    f"{place(int(i))}: {whole} is a whole number beyond 2^53, which 64 bits would round (if "
                     "it is a name, leave it out)"
                 )
     if (infinite := np.isinf(values)).any():
         i = int(np.argmax(infinite))
-        raise ValueError(f"{place}, row {first + i}: {values[i]} is not finite; correct it or remove the row")
+        raise ValueError(f"{place(int(i))}: {values[i]} is not finite; correct it or remove the row")
     return values

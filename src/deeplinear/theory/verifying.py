@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from .. import records
+from .._checks import check_whole
 from .._linalg import one_thread
 from ..network import Network
 from ..objectives import SquaredError
@@ -56,7 +57,7 @@ def verify(
     """
     _check(objective, network)
     chosen = check_keys(only)
-    question = Question(objective, network, trajectory, seed)
+    question = Question(objective, network, trajectory, check_whole("seed", seed))
     with one_thread():  # of small factorisations more threads wait for each other
         findings = [each(question) for each in chosen]
     return _dataset(chosen, findings, network)
