@@ -85,18 +85,21 @@ def _decode(file: Path, encoding: str) -> None:
 def _separator(file: Path, encoding: str) -> str:
     """What separates the columns: what the suffix says, or else the only other that the header holds."""
     own = "\t" if file.suffix.lower() == ".tsv" else ","
-    width = {}
+    width, faults = {}, {}
     for separator in (own, *SEPARATORS):
         try:
             _, header = next(_rows(file, encoding, separator), (0, []))
-        except csv.Error:
-            header = [""]
+        except ValueError as error:  # quotes that make sense with another separator alone
+            faults[separator] = error
+            continue
         width[separator] = len(header)
         if not header:
             raise ValueError(f"`path`: {file.name!r} is empty; it needs a header and rows")
-        if width[own] > 1:
+        if width.get(own, 0) > 1:
             return own
-    found = [separator for separator in SEPARATORS if width[separator] > 1]
+    found = [separator for separator in SEPARATORS if width.get(separator, 0) > 1]
+    if not found and own in faults:
+        raise faults[own]
     if len(found) == 1:
         return found[0]
     words = [SEPARATORS[separator] for separator in found]
