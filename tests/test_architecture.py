@@ -60,7 +60,7 @@ FLOORS = {
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MIXED_FLOORS = (1, 3)  # where one file may stand on another
-WITHOUT_JAX = {"plots", "records", "experiment", "_dataset", "_files", "_memory"}
+WITHOUT_JAX = {"plots", "records", "experiment", "_checks", "_dataset", "_files", "_memory"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 GROUPS = (
     "biased",

@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_nothing_half_written(here, capsys, monkeypatch):
         (["learn", "--hidden", "0"], "`hidden`: got 0"),
         (["learn", "--hidden", "a,b"], "`hidden`"),
         (["learn", "--scale", "0"], "`scale`"),
-        (["learn", "--scale", "tiny"], "--scale"),
+        (["learn", "--scale", "tiny"], "`scale`: got 'tiny'"),
         (["learn", "--start", "zeros"], "`start`"),
         (["learn", "--loss", "huber"], "`loss`"),
         (["learn", "--rtol", "1e-17"], "`rtol`"),

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ._arrays import floats, number, shown, traced
+from ._arrays import floats, number, traced
+from ._checks import shown
 from .network import Network
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ._checks import shown
+
 WHOLE = 2**53
 """Whole numbers beyond this may have no float64 of their own."""
 MANY = 1000
@@ -225,16 +227,6 @@ def place(at: tuple, before: int = 0) -> str:
     if len(numbers) == 2:
         return f" at row {numbers[0]}, column {numbers[1]}"
     return f" at place {numbers[0] if len(numbers) == 1 else tuple(numbers)}" if numbers else ""
-
-
-def shown(value: Any, most: int = 60) -> str:
-    """A value in one short line of a message.
-
-    >>> shown(list(range(100)), 12)
-    '[0, 1, 2,...'
-    """
-    text = " ".join(repr(value).split())
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 class _Refused(Exception):

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import floats, shown
+from ._arrays import floats
+from ._checks import shown
 
 FORWARD = 1e-9
 """Relative; how far a module may be from the product of its layers, both in float64."""

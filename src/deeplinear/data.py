@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._arrays import classes, floats, number, place, readable, shown
+from ._arrays import classes, floats, number, place, readable
+from ._checks import check_whole, shown
 from ._memory import check_moments
 from ._second_moment import SecondMoment, constant_inputs
 
@@ -102,7 +103,8 @@ class Moments:
         for a sigma_xx that is not symmetric positive semidefinite, for entries that are not finite or whose squares
         leave float64, and for a `count` that is no positive whole number.
         """
-        check_count(count)
+        if count is not None:
+            check_whole("count", count, 1)
         sigma_yx = floats("sigma_yx", sigma_yx, 2, "(d_y, d_x)")
         d_x = sigma_yx.shape[1]
         check_moments("sigma_yx", d_x)
@@ -469,16 +471,6 @@ def check_covariance(sigma: np.ndarray) -> np.ndarray:
     if lowest < -1e-10 * max(highest, 1e-300):
         raise ValueError(f"`sigma_xx`: has the negative eigenvalue {lowest:.3g}; it must be E[x x^T]")
     return (sigma + sigma.T) / 2
-
-
-def check_count(count: Any) -> None:
-    """`ValueError` unless the number of samples is a positive whole number or unknown (None).
-
-    >>> check_count(3)
-    """
-    whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
-    if count is not None and not (whole and count >= 1):
-        raise ValueError(f"`count`: got {count!r}; the number of samples is a positive whole number")
 
 
 def _beyond(name: str, what: str) -> str:

@@ -39,7 +39,7 @@ def learn(
     seed: int = 0,
     loss: LossScale | str = HALF_MEAN,
     bias: bool = False,
-    skip: Sequence[tuple[int, int]] = (),
+    skip: Sequence[tuple[int, int]] | str = (),
     center: bool = False,
     whiten: bool = False,
     rtol: float = 1e-6,
@@ -76,13 +76,13 @@ def learn(
     settings: dict[str, Any] = {} if max_steps is None else {"max_steps": max_steps}
     experiment = Experiment(
         data=X.name if isinstance(X, Task) else "samples",
-        hidden=(hidden,) if isinstance(hidden, int) else tuple(hidden),
+        hidden=hidden,
         start=init,
         scale=scale,
         seed=seed,
         loss=str(loss),
         bias=bias,
-        skip=",".join(f"{source}:{target}" for source, target in skip) or None,
+        skip=skip if isinstance(skip, str) else ",".join(":".join(map(str, pair)) for pair in skip) or None,
         center=center,
         whiten=whiten,
         rtol=rtol,
@@ -92,28 +92,31 @@ def learn(
     )
     texts = None if Y is None else classes("Y", Y)
     if texts is None:
-        return run(experiment, Moments.of(X, Y), progress)
+        return run(experiment, X if isinstance(X, Task) else Moments.of(X, Y), progress)
     names, numbers = texts
-    data = run(experiment, Moments.of(X, np.eye(len(names))[numbers]), progress)
     listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     remark = (
         f"Y holds {len(names)} classes ({listed}): outputs are columns of zeros and ones, one a class, in this order"
     )
-    data.attrs["warnings"] = [remark, *data.attrs["warnings"]]
-    return data
+    return run(experiment, Moments.of(X, np.eye(len(names))[numbers]), progress, remarks=[remark])
 
 
 def run(
     experiment: Experiment,
-    moments: Moments,
+    moments: Moments | Task,
     progress: bool | Callable[[Any], None] = False,
     max_rank: int | None = None,
+    *,
+    remarks: Sequence[str] = (),
 ) -> Dataset:
-    """The dataset of one experiment on given moments; `learn` and the command line both end here.
+    """The dataset of one experiment on given moments or a task; `learn` and the command line both end here.
 
-    `max_rank`: list no critical point of a larger rank.
+    `max_rank`: list no critical point of a larger rank. `remarks`: what a reader should know of how the data were read.
     """
-    objective, widths, remarks = problem(experiment, moments)
+    if isinstance(moments, Task):
+        remarks, moments = [*remarks, *moments.remarks], moments.moments
+    objective, widths, more = problem(experiment, moments)
+    remarks = [*remarks, *more]
     start, mask = starting_network(experiment, objective, widths), None
     if experiment.bias or experiment.skip:
         objective, start, mask = wired(experiment, moments, start)

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array
 
 from . import _wiring
-from ._arrays import real_matrix, shown
+from ._arrays import real_matrix
+from ._checks import shown
 from ._files import atomic_file
 from ._layer_order import check_chain, check_forward, check_module, in_given_order, in_natural_order
 from ._linalg import chain, on_device

@@ -5,6 +5,7 @@ from functools import reduce
 from itertools import pairwise
 from typing import Any
 
+from .._checks import check_whole
 from .blocks import BlockMatrix, blk
 
 
@@ -43,7 +44,7 @@ def rho(A: BlockMatrix, V: BlockMatrix, k: int) -> BlockMatrix:
 
     Source: Altafini, eqs. (20), (21), (34), (35) and table 1, which prints k_1 .. k_h; there are k + 1 exponents.
     """
-    if k < 0:
+    if check_whole("k", k, -(2**31)) < 0:
         raise ValueError(f"`k`: got {k}; the number of factors V is at least 0")
     _check(A, V)
     return BlockMatrix(A.widths, {}) if k > A.depth else _corner(A, _sums(A.layers, V.layers, k)[k])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
 
 from .. import __version__
 from ..reproduce import command as reproduce
@@ -25,12 +25,17 @@ app.command(atlas)
 app.command(verify)
 app.command(reproduce.app)
 
+OTHER_NAMES = {"--init": "--start", "--columns": "--inputs", "--features": "--inputs", "--exclude": "--drop"}
+"""Options that the functions of this library, or other tools, call otherwise."""
+
 
 def exit_code(arguments: list[str], complain: Callable[[Any, int], int]) -> int:
     """Runs a command; bad usage is 2 and a failure 1, each told in one line by `complain`."""
     try:
         app(arguments, exit_on_error=False, print_error=False)
-    except (CycloptsError, ValueError) as error:
+    except CycloptsError as error:
+        return complain(_in_our_words(error), 2)
+    except ValueError as error:
         return complain(error, 2)
     except BrokenPipeError:
         raise
@@ -39,3 +44,13 @@ def exit_code(arguments: list[str], complain: Callable[[Any, int], int]) -> int:
     except (OSError, reproduce.CheckFailed, StatementFailed) as error:
         return complain(error, 1)
     return 0
+
+
+def _in_our_words(error: CycloptsError) -> Any:
+    """What the parser says, but for two mistakes of which it does not know the reason."""
+    if isinstance(error, UnknownOptionError) and error.token.keyword in OTHER_NAMES:
+        return f"Unknown option: {error.token.keyword}. Did you mean {OTHER_NAMES[error.token.keyword]}?"
+    if isinstance(error, UnusedCliTokensError):
+        unused = " ".join(error.unused_tokens or [])
+        return f"Unused: {unused}; write lists with commas and no blanks, such as --hidden 32,32"
+    return error

@@ -8,12 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
-
-Flag = Annotated[bool, Parameter(negative="")]
-OptionalFlag = Annotated[bool | None, Parameter(negative="")]
+from typing import Any
 
 SETTINGS_FILE, RECORD, REPORT = "experiment.toml", "record.zarr", "report.html"
 FILES = (SETTINGS_FILE, REPORT, "atlas.svg")
@@ -24,8 +19,7 @@ def simulated(experiment: Any, show: bool, max_rank: int | None = None) -> Any:
     """The dataset of an experiment; `max_rank`: see `learning.run`."""
     from .. import learning, tasks
 
-    task = tasks.resolve(experiment.data, experiment.target)
-    return learning.run(experiment, task.moments, progress=show and sys.stderr.isatty(), max_rank=max_rank)
+    return learning.run(experiment, tasks.of(experiment), progress=show and sys.stderr.isatty(), max_rank=max_rank)
 
 
 def results_folder(out: Path | None, data: str, overwrite: bool) -> AbstractContextManager[Path]:
@@ -74,6 +68,13 @@ def write_results(
             text = plots.svg(ax.figure, ax.get_title(loc="left"))
             (partial / f"{name}.svg").write_text(text, encoding="utf-8")
     return folder / REPORT, folder / RECORD
+
+
+def console() -> Any:
+    """A terminal that prints names as they are: no markup, no emoji."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False)
 
 
 def to_json(value: Any) -> str:

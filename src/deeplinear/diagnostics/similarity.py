@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from .._checks import check_whole
 from ..network import Network
 from .labels import labelled
 
@@ -115,5 +116,5 @@ def _samples(name: str, X: Any) -> Array:
 
 
 def _check_layer(layer: int, last: int, what: str) -> None:
-    if not 1 <= layer <= last:
+    if not 1 <= check_whole("layer", layer) <= last:
         raise ValueError(f"`layer`: got {layer}; {what} of this network has a number from 1 to {last}")

@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from .._arguments import check_decay, check_times, takes_networks
+from .._checks import check_whole
 from ..masks import check_mask
 from ..network import Network
 from ..objectives import SquaredError
@@ -302,11 +303,11 @@ def _check_tolerances(rtol: float, atol: Any, tolerance: float, network: Network
 def _check_limits(max_time: float | None, max_steps: int, keep: int, threads: int | None) -> None:
     if max_time is not None and not (np.isfinite(max_time) and max_time > 0):
         raise ValueError(f"`max_time`: got {max_time}; give a finite time above 0, or leave it out for no limit")
-    if max_steps < 1:
+    if check_whole("max_steps", max_steps, most=2**63 - 1) < 1:
         raise ValueError(f"`max_steps`: got {max_steps}; give at least 1")
-    if keep < 2:
+    if check_whole("keep", keep, most=2**31) < 2:
         raise ValueError(f"`keep`: got {keep}; the start and the end are kept, so give at least 2")
-    if threads is not None and threads < 1:
+    if threads is not None and check_whole("threads", threads) < 1:
         raise ValueError(f"`threads`: got {threads}; give at least 1, or leave it out for one per processor")
 
 

@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
 from .. import _memory
+from .._checks import check_whole, shown
 from .._types import Key
 
 DRAWN = 3
@@ -20,12 +21,12 @@ RANK = 1e-12  # singular values below this part of the largest do not count for 
 
 def check_key(key: Key) -> PRNGKeyArray:
     """A jax key of a key or an int."""
-    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
-        if key < 0:
-            raise ValueError(f"`key`: got {key}; a seed is an int of at least 0, or a jax key")
-        return jax.random.key(int(key))
     if isinstance(key, jax.Array):
         return key
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        if not 0 <= key < 2**63:
+            raise ValueError(f"`key`: got {shown(key)}; a seed is an int of at least 0 and below 2^63, or a jax key")
+        return jax.random.key(int(key))
     raise ValueError(f"`key`: got {key!r}; give an int or a jax key")
 
 
@@ -33,10 +34,10 @@ def check_widths(widths: Sequence[int]) -> tuple[int, ...]:
     """Widths (d_x, d_1, ..., d_y) as ints."""
     if len(widths) < 2:
         raise ValueError(f"`widths`: got {tuple(widths)}; give at least the number of inputs and of outputs")
-    for d in widths:
-        if int(d) != d or d < 1:
-            raise ValueError(f"`widths`: got {tuple(widths)}; every width is an int of at least 1")
-    return tuple(int(d) for d in widths)
+    try:
+        return tuple(check_whole("widths", d, 1, 2**31 - 1) for d in widths)
+    except ValueError:
+        raise ValueError(f"`widths`: got {shown(tuple(widths))}; every width is an int of at least 1") from None
 
 
 def check_drawn(widths: Sequence[int], bases: bool = False) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arguments import as_network
+from .._checks import check_whole
 from ..network import Network
 from .critical import CriticalPoint, without_bottleneck
 from .forms import product, reduced, weights_of
@@ -58,7 +59,7 @@ class Arc:
         Raises `ValueError` for widths that do not fit the data, and where they hold fewer modes than a and b have
         together: then no network is above the middle of the arc.
         """
-        widths = tuple(int(width) for width in widths)
+        widths = tuple(check_whole("widths", width) for width in widths)
         self._target.check_widths(widths)
         basis, strengths = self._lifted(alpha)
         modes, depth = basis.shape[1], len(widths) - 1

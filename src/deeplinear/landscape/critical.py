@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._checks import check_whole
 from .._types import Key
 from ..network import Network
 from .inertia import Inertia, inertia_of_signature
@@ -194,10 +195,10 @@ def critical_points(objective: Any, widths: Iterable[int], max_rank: int | None 
 
     Source: Altafini, proposition 14; Achour, Malgouyres and Gerchinovitz (2024) for the kinds.
     """
-    target, widths = Target.of(objective), tuple(int(width) for width in widths)
+    target, widths = Target.of(objective), tuple(check_whole("widths", width) for width in widths)
     target.check_widths(widths)
     most = target.max_rank(widths)
-    if max_rank is not None and not 0 <= max_rank <= most:
+    if max_rank is not None and not 0 <= check_whole("max_rank", max_rank) <= most:
         raise ValueError(
             f"`max_rank`: got {max_rank}; the widths {widths} and the data's {target.rank} modes allow ranks "
             f"0 to {most}"

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Array
 
 from .._arrays import floats, traced
+from .._checks import check_whole
 from .._linalg import from_svd, on_device, product, psd_root, rank_tolerance, thin_svd
 from .._second_moment import SecondMoment
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
-from ..data import Fit, Modes, Moments, check_count, check_samples
+from ..data import Fit, Modes, Moments, check_samples
 
 
 class SquaredError(eqx.Module):
@@ -102,7 +103,8 @@ class SquaredError(eqx.Module):
             moments = Moments.given(sigma_yx, sigma_xx, trace_yy, count)
             _check_range(moments)
             return cls.from_data(moments, scale)
-        check_count(count)
+        if count is not None:
+            check_whole("count", count, 1)
         return cls._traced(sigma_yx, sigma_xx, trace_yy, scale, scale.factor(count, jnp.shape(sigma_yx)[0]))
 
     @classmethod
@@ -255,7 +257,7 @@ class SquaredError(eqx.Module):
 
     def _split(self, max_rank: int) -> tuple[Array, Array]:
         """W* R in its best part of rank `max_rank` and the rest."""
-        if max_rank < 0:
+        if check_whole("max_rank", max_rank, -(2**31)) < 0:
             raise ValueError(f"`max_rank`: got {max_rank}; a rank is at least 0")
         whole = self._rooted(self.optimum)
         nothing = jnp.zeros_like(whole)

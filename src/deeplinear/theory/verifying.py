@@ -12,6 +12,7 @@ import xarray as xr
 
 from .. import records
 from .._arguments import takes_networks
+from .._checks import check_whole
 from .._dataset import Dataset
 from .._linalg import one_thread
 from ..network import Network
@@ -59,7 +60,7 @@ def verify(
     """
     _check(objective, network)
     chosen = check_keys(only)
-    question = Question(objective, network, trajectory, seed)
+    question = Question(objective, network, trajectory, check_whole("seed", seed))
     with one_thread():  # of small factorisations more threads wait for each other
         findings = [each(question) for each in chosen]
     return _dataset(chosen, findings, network)

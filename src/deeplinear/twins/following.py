@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._arguments import takes_networks
+from .._checks import check_whole
 from ..conventions import HALF_MEAN, LossScale
 from ..data import Moments, check_samples
 from ..network import Network
@@ -57,6 +58,7 @@ def nonlinear_flow(
     Source: Hairer, Norsett and Wanner (1993), section II.5, for the method.
     """
     started = time.perf_counter()
+    check_whole("max_steps", max_steps, 1)
     measure, times = _question(network, X, Y, activation, ts, loss, rtol)
     sizes = [float(np.sqrt(np.mean(np.square(W)))) for W in network.weights]
     atol = jnp.asarray(rtol * min((size for size in sizes if size), default=1.0))
