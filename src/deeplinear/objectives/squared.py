@@ -36,11 +36,15 @@ class SquaredError(eqx.Module):
     """Smallest loss of any linear map."""
     factor: Scalar
     """c: this scale's loss divided by the half-mean loss; time here is time / c of the canonical flow."""
+    variation: Scalar | None
+    """Loss of the best constant, (c / 2) E|y - E y|^2: how much y varies. None: the means are not known."""
     _sigma_xx: Array | None
     _root_xx: Array | None
     scale: LossScale = eqx.field(static=True)
 
-    def __init__(self, sigma_yx: Any, sigma_xx: Any, trace_yy: Any, scale: LossScale, factor: Any):
+    def __init__(
+        self, sigma_yx: Any, sigma_xx: Any, trace_yy: Any, scale: LossScale, factor: Any, variance_y: Any = None
+    ):
         # on the host unless JAX traces: seven small programs would otherwise be compiled, or found in a cache, for it
         xp = jnp if traced(sigma_yx, sigma_xx, trace_yy, factor) else np
         sigma_yx = xp.asarray(sigma_yx, dtype=float)
@@ -57,8 +61,9 @@ class SquaredError(eqx.Module):
         explained = xp.sum(targets**2)
         total = explained if trace_yy is None else xp.asarray(trace_yy, dtype=sigma_yx.dtype)
         minimum = factor / 2 * xp.maximum(total - explained, 0.0)
-        numbers = optimum, minimum, factor, sigma_xx, root
-        self.optimum, self.minimum, self.factor, self._sigma_xx, self._root_xx = jax.tree.map(on_device, numbers)
+        variation = None if variance_y is None else factor / 2 * xp.asarray(variance_y, dtype=sigma_yx.dtype)
+        numbers = jax.tree.map(on_device, (optimum, minimum, factor, variation, sigma_xx, root))
+        self.optimum, self.minimum, self.factor, self.variation, self._sigma_xx, self._root_xx = numbers
 
     @classmethod
     def of(cls, X: Any, Y: Any, scale: LossScale = HALF_MEAN) -> "SquaredError":
@@ -74,12 +79,14 @@ class SquaredError(eqx.Module):
         X, Y = jnp.asarray(X, dtype=float), jnp.asarray(Y, dtype=float)
         check_samples(*(np.broadcast_to(0.0, array.shape) for array in (X, Y)))  # their shapes
         Y, n = Y.reshape(len(X), -1), len(X)
-        return cls.from_moments(Y.T @ X / n, X.T @ X / n, jnp.sum(Y**2) / n, scale, n)
+        spread = jnp.sum((Y - jnp.mean(Y, axis=0, keepdims=True)) ** 2) / n
+        return cls.from_moments(Y.T @ X / n, X.T @ X / n, jnp.sum(Y**2) / n, scale, n, spread)
 
     @classmethod
     def from_data(cls, moments: Moments, scale: LossScale = HALF_MEAN) -> "SquaredError":
         """Squared error of `data.Moments`; raises `ValueError` where a sum scale meets an unknown sample count."""
-        return cls.from_moments(moments.sigma_yx, moments.sigma_xx, moments.trace_yy, scale, moments.count)
+        spread = None if moments.mean_y is None else moments.variance_y
+        return cls.from_moments(moments.sigma_yx, moments.sigma_xx, moments.trace_yy, scale, moments.count, spread)
 
     @classmethod
     def from_moments(
@@ -89,11 +96,12 @@ class SquaredError(eqx.Module):
         trace_yy: Any = None,
         scale: LossScale = HALF_MEAN,
         count: int | None = None,
+        variance_y: Any = None,
     ) -> "SquaredError":
         """Squared error with given E[y x^T], E[x x^T] and E[|y|^2].
 
         `sigma_xx=None`: whitened inputs (identity). `trace_yy=None`: the minimum is zero. `count`: samples, which the
-        sum scales need. Raises `ValueError` for shapes that do not fit, a sigma_xx that is no covariance, a sigma_yx
+        sum scales need. `variance_y`: E[|y - E y|^2], where known, against which a rest of the loss counts as small. Raises `ValueError` for shapes that do not fit, a sigma_xx that is no covariance, a sigma_yx
         that correlates with inputs of no variance.
         """
         if not traced(sigma_yx, sigma_xx, trace_yy):
@@ -101,7 +109,7 @@ class SquaredError(eqx.Module):
             _check_range(moments)
             identity = np.array_equal(moments.sigma_xx, np.eye(moments.d_x))
             sigma_yx, sigma_xx = moments.sigma_yx, None if identity else moments.sigma_xx
-        return cls(sigma_yx, sigma_xx, trace_yy, scale, scale.factor(count, jnp.shape(sigma_yx)[0]))
+        return cls(sigma_yx, sigma_xx, trace_yy, scale, scale.factor(count, jnp.shape(sigma_yx)[0]), variance_y)
 
     @classmethod
     def from_singular_values(cls, s: Any, d_x: int, d_y: int, scale: LossScale = HALF_MEAN) -> "SquaredError":
