@@ -101,8 +101,9 @@ class SquaredError(eqx.Module):
         """Squared error with given E[y x^T], E[x x^T] and E[|y|^2].
 
         `sigma_xx=None`: whitened inputs (identity). `trace_yy=None`: the minimum is zero. `count`: samples, which the
-        sum scales need. `variance_y`: E[|y - E y|^2], where known, against which a rest of the loss counts as small. Raises `ValueError` for shapes that do not fit, a sigma_xx that is no covariance, a sigma_yx
-        that correlates with inputs of no variance.
+        sum scales need. `variance_y`: E[|y - E y|^2], where known, against which a rest of the loss counts as small.
+        Raises `ValueError` for shapes that do not fit, a sigma_xx that is no covariance, a sigma_yx that correlates
+        with inputs of no variance.
         """
         if not traced(sigma_yx, sigma_xx, trace_yy):
             moments = Moments.given(sigma_yx, sigma_xx, trace_yy, count)
