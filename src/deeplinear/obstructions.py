@@ -48,6 +48,7 @@ class Obstacles:
         self.objective, self.whitened = objective, bool(objective.whitened)
         self.optimum, self.half = np.asarray(objective.optimum), float(objective.factor) / 2
         self.root = None if self.whitened else np.asarray(objective.root_xx)
+        self.seen = None if self.root is None else _range(self.root)
         reached = self.optimum if self.root is None else self.optimum @ self.root
         self.sigma = np.linalg.svd(reached, compute_uv=False)
         self.rank = int(np.count_nonzero(self.sigma > FULL_RANK * self.sigma[0]))
@@ -91,7 +92,7 @@ class Obstacles:
             f"the start is aligned with the data's modes and {whose} at zero or below for ever, "
             "for two of the layers share its smallest weight"
         )
-        if self._has_wrong_sign(network, weights):
+        if self.of_sign(self._sign(weights), network) is not None:
             reason += " (the sign of det W(0), which is kept, is not that of the solution)"
         return self._obstruction(network, int(np.count_nonzero(there & ~lost)), left, reason, True)
 
@@ -107,19 +108,28 @@ class Obstacles:
         return self._obstruction(network, rank, left, reason, False)
 
     def _of_sign(self, network: Network, weights: list[np.ndarray]) -> Obstruction | None:
-        if not self._has_wrong_sign(network, weights):
+        """0-balanced starts with a determinant whose sign the solution does not have."""
+        return self.of_sign(self._sign(weights), network)
+
+    def of_sign(self, sign: float | None, network: Network) -> Obstruction | None:
+        """What stands before networks of these widths that keep this sign of det W, on inputs that occur.
+
+        >>> network = Network([np.eye(2), np.eye(2)])
+        >>> Obstacles(SquaredError.from_singular_values([2.0, 1.0], 2, 2)).of_sign(-1.0, network).loss
+        0.5
+        """
+        if sign is None or self._wanted_sign() != -sign:
             return None
         rank = len(self.optimum) - 1
         reason = "the start is 0-balanced and the sign of det W(0), which is kept for ever, is not that of the solution"
         return self._obstruction(network, rank, float(np.sum(self.sigma[rank:] ** 2)), reason, False)
 
-    def _has_wrong_sign(self, network: Network, weights: list[np.ndarray]) -> bool:
-        """Whether a 0-balanced start has a determinant whose sign the solution does not have, on inputs that occur."""
-        solution, seen = self.optimum, np.eye(0) if self.root is None else _range(self.root)
-        if seen.shape[1] < len(seen):
-            solution, weights = solution @ seen, [weights[0] @ seen, *weights[1:]]
-        sign = kept_sign(weights)
-        return sign is not None and _sign_of(solution, FULL_RANK) == -sign
+    def _sign(self, weights: list[np.ndarray]) -> float | None:
+        """The sign that the flow keeps, on inputs that occur."""
+        return kept_sign(weights if self.seen is None else [weights[0] @ self.seen, *weights[1:]])
+
+    def _wanted_sign(self) -> float | None:
+        return _sign_of(self.optimum if self.seen is None else self.optimum @ self.seen, FULL_RANK)
 
 
 def obstruction(objective: SquaredError, network: Network) -> Obstruction | None:

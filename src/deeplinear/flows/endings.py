@@ -4,24 +4,29 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.core import Tracer
 
 from ..network import Network
 from ..objectives import SquaredError
 from ..obstructions import Obstacles, Obstruction, has_sign, kept_sign
-from ..running.landmarks import AT_REST, Landmarks, Standing
+from ..running.landmarks import AT_REST, Landmarks, Standing, landmarks
 from ..trajectory import Ending
+from .horizon import rest_of
 from .stepping import Problem
 
-MESSAGES = AT_REST | {
+MESSAGES = {
     "time": "stopped at the last time asked for",
     "steps": "the budget of {steps} steps is spent; raise `max_steps`, loosen `rtol`, or give a time limit",
     "interrupted": "interrupted; the trajectory holds everything up to here",
     "stalled": "the step size fell below rounding; the weights are beyond float64 or on their way there",
 }
-
-
 LEFT = 1e-6
 """Singular values below this share of the largest do not tell the sign of a determinant: about the errors of a run."""
+SLOW = (
+    "; the slowest inputs that still count have variance {variance:.3g}, their error decays at the rate {rate:.3g}: "
+    "about {time:.3g} more would be needed"
+)
+BOUNDED = "stopped at t = {time:.3g}, long after the last transition was expected, {excess:.3g} above the smallest loss"
 AT_SADDLE = "the loss is within {gap:.3g} of that of the saddle at which the exact flow ends, {loss:.6g}: {reason}"
 NOT_THERE = "; the exact flow ends at loss {loss:.6g} or above: {reason}"
 LEFT_BEHIND = (
@@ -31,7 +36,7 @@ CHANGED_SIGN = (
     "rounding or `rtol` led the run away from the exact flow: the start is 0-balanced, so that the sign of det W(0) is "
     "kept for ever, and det W has the other one"
 )
-JUDGED = ("time", "critical point", "global minimum", "saddle")
+JUDGED = ("left the flow", "time", "critical point", "global minimum", "saddle")
 """Kinds that speak of where a run stands and not of what stopped it."""
 
 
@@ -84,15 +89,32 @@ def judge(
     """The ending of a run; "time" and "critical point" are made more precise where the smallest loss is known."""
     excess = None if stand.excess is None else float(stand.excess)
     if excess is not None and goal is not None and kind in ("time", "critical point"):
-        if excess <= goal:
+        if marks.is_minimum(excess, goal):
             kind = "global minimum"
         elif kind == "critical point" and problem.mask is None:
             kind = "saddle"
-    message = MESSAGES[kind].format(excess=float("nan") if excess is None else excess, steps=steps)
+    message = marks.words(kind, excess) if kind in AT_REST else MESSAGES[kind].format(steps=steps)
     W, loss = np.asarray(stand.W), float(stand.loss)
     if not np.isfinite(W).all() and np.isnan(loss):  # inf - inf, or inf, as the compiler happens to add
         loss = np.inf
-    return Ending(kind, loss, excess, t, gradient_norm, marks.learned(W), None, message)
+    share = marks.unexplained(excess)
+    return Ending(kind, loss, excess, t, gradient_norm, marks.learned(W), None, message, unexplained=share)
+
+
+def explained(ending: Ending, problem: Problem, network: Network, goal: float | None, bound: float | None) -> Ending:
+    """The ending of a run that chose its own end, with what would have been needed where time or steps ran out.
+
+    `bound` is the time limit that the run set itself, if it did.
+    """
+    if ending.kind not in ("time", "steps"):
+        return ending
+    rest = rest_of(problem, network, goal)
+    message = ending.message
+    if rest is None and bound is not None and ending.kind == "time":
+        message = BOUNDED.format(time=bound, excess=ending.excess)
+    elif rest is not None:
+        message += SLOW.format(**rest._asdict())
+    return replace(ending, message=message)
 
 
 def fated(ending: Ending, fate: Fate, W: np.ndarray, goal: float | None) -> Ending:
@@ -117,6 +139,32 @@ def fated(ending: Ending, fate: Fate, W: np.ndarray, goal: float | None) -> Endi
     else:
         message = ending.message + NOT_THERE.format(**words)
     return replace(ending, kind=kind, message=message, predicted_loss=found.loss)
+
+
+def kept_signs(network: Network, mask: Any) -> list[float | None]:
+    """The sign of det W that every flow of a network keeps, or of each member of an ensemble."""
+    weights = [np.asarray(W) for W in network.weights]
+    if mask is not None or any(isinstance(W, Tracer) for W in network.weights):
+        return [None]
+    return (
+        [kept_sign(list(one)) for one in zip(*weights, strict=True)] if weights[0].ndim == 3 else [kept_sign(weights)]
+    )
+
+
+def refated(
+    ending: Ending, sign: float | None, objective: Any, begins: Network, ends: Network, tolerance: float | None
+) -> Ending:
+    """The ending of a task after others, whose first network keeps `sign`: its own start may have lost it.
+
+    `tolerance`: None with weight decay, where no closed form says what there is to reach.
+    """
+    W = np.asarray(ends.end_to_end)
+    if sign is None or (ending.predicted_loss is not None and has_sign(sign, W, LEFT)):
+        return ending
+    known = tolerance is not None and isinstance(objective, SquaredError)
+    found = Obstacles(objective).of_sign(sign, begins) if known else None
+    goal = None if found is None else landmarks(objective, begins).goal(tolerance)[0]
+    return fated(ending, Fate(found, sign), W, goal)
 
 
 def with_escape_rate(ending: Ending, objective: Any, network: Network) -> Ending:

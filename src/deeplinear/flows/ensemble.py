@@ -200,7 +200,7 @@ class Portion:
             state = (float(progress.t[i]), float(lengths[i]), goal, ensemble.max_steps)
             at = one(stand)
             ending = judge(kinds[i], ensemble.problem, at, marks, *state)
-            self.endings.append(fated(ending, ensemble.fate(self.rows[i]), at.W, goal))
+            self.endings.append(fated(ending, ensemble.fate(int(self.rows[i])), at.W, goal))
 
     def _follow(self, problem: tuple, progress: stepping.Progress, done: np.ndarray, interrupted: threading.Event):
         """Segments until every member has all outputs or has failed; the kinds of ending, and where members stand."""

@@ -28,7 +28,7 @@ from .automatic import Automatic
 from .checkpoint import Checkpoint
 from .dopri8 import Dopri8
 from .drive import Run, begin
-from .endings import Fate, Outcome, fate_of, fated, judge, obstacles_of, with_escape_rate
+from .endings import Fate, Outcome, explained, fate_of, fated, judge, obstacles_of, with_escape_rate
 from .ensemble import Ensemble, batch_of, spread
 from .horizon import latest
 from .rosenbrock import Rosenbrock
@@ -193,7 +193,7 @@ def _single(
             "give output times `ts` or a time limit `max_time`"
         )
     fate = fate_of(problem, network, obstacles_of(problem, problem.objective))
-    bound = latest(problem, network, tolerance) if times is None and max_time is None else None
+    bound = latest(problem, network, goal) if times is None and max_time is None else None
     if method is None or begun is None:
         outcome = room.follow(problem, network, times, rtol, asked.least, asked.solver, asked.max_steps)
     else:
@@ -207,6 +207,8 @@ def _single(
         outcome = _outcome(outcome_at, fate, goal, times is None, saved is None)
     at, stand = float(outcome.ts[-1]), standing(problem.objective, outcome.last)
     ending = judge(outcome.kind, problem, stand, marks, at, outcome.gradient_norm, goal, asked.max_steps)
+    if times is None:
+        ending = explained(ending, problem, outcome.last, goal, bound)
     ending = fated(ending, fate, np.asarray(stand.W), goal)
     return outcome, with_escape_rate(ending, problem.objective, outcome.last)
 

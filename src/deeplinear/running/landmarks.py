@@ -16,13 +16,18 @@ from .packing import Packed
 
 FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to what there is to explain
 FINEST_WEIGHTS = 1e-12  # error of the end-to-end matrix, relative, that float64 can be asked for
+CERTIFIED = 0.01  # share of what there is to explain that a minimum may leave, however coarse the tolerance
 
 AT_REST = {
-    "global minimum": "the excess loss fell to the tolerance: {excess:.3g} above the smallest that the widths allow",
+    "global minimum": (
+        "the excess loss fell to the tolerance: {excess:.3g} above the smallest that the widths allow{rest}"
+    ),
     "saddle": "the gradient is zero to rounding, {excess:.3g} above the smallest loss: a saddle, not a minimum",
     "critical point": "the gradient is zero to rounding; no closed form says here whether it is a minimum",
 }
 """What an ending says of a run that came to rest."""
+UNEXPLAINED = ", {share:.2g} of what the inputs can explain"
+NOTHING = "there is nothing to learn: the start has the smallest loss already, and no weight moves"
 
 
 class Landmarks(NamedTuple):
@@ -67,6 +72,23 @@ class Landmarks(NamedTuple):
         whole, scale = self.whole, self.scale
         goal = max(tolerance * min(self.excess, scale), FINEST_TOLERANCE * scale, FINEST_WEIGHTS**2 * whole)
         return goal, 0.1 * (goal / whole) ** 0.5 if whole > 0 else 1.0
+
+    def unexplained(self, excess: float | None) -> float | None:
+        """Share of what there is to explain that this excess loss leaves; None where nothing is or that is unknown."""
+        there_is = excess is not None and (self.excess_of_zero or 0.0) > 0
+        return excess / self.scale if there_is and excess is not None else None
+
+    def is_minimum(self, excess: float, goal: float) -> bool:
+        """Whether an excess loss within the goal is that of a minimum, and no rest that the goal is too coarse for."""
+        return excess <= goal and (self.unexplained(excess) or 0.0) <= CERTIFIED
+
+    def words(self, kind: str, excess: float | None) -> str:
+        """What an ending at rest says of a known excess loss."""
+        share = self.unexplained(excess)
+        if kind == "global minimum" and self.noise == 0 and self.whole == 0:
+            return NOTHING
+        rest = "" if share is None else UNEXPLAINED.format(share=share)
+        return AT_REST[kind].format(excess=np.nan if excess is None else excess, rest=rest)
 
     @property
     def whole(self) -> float:
