@@ -57,7 +57,10 @@ class Obstacles:
 
     def before(self, network: Network) -> Obstruction | None:
         """What keeps the flow from `network` from the smallest loss of its widths, or None (`obstruction`)."""
-        weights = [np.asarray(W, dtype=float) for W in network.weights]
+        weights = _at_size_one(network)
+        if not all(np.isfinite(W).all() for W in weights):
+            return None
+        network = Network(weights)
         of_modes, of_rank = self._of_modes(network, weights), self._of_rank(network, weights)
         if of_rank is not None and (of_modes is None or of_rank.rank <= of_modes.rank):
             return of_rank if of_modes is None else of_modes._replace(reason=of_rank.reason)
@@ -167,6 +170,12 @@ def obstruction(objective: SquaredError, network: Network) -> Obstruction | None
     return Obstacles(objective).before(network)
 
 
+def kept_sign_of(network: Network) -> float | None:
+    """`kept_sign` of the weights, whatever their size; None where they are not finite."""
+    weights = _at_size_one(network)
+    return kept_sign(weights) if all(np.isfinite(W).all() for W in weights) else None
+
+
 def kept_sign(weights: list[np.ndarray]) -> float | None:
     """The sign of det W(0) where every flow of it keeps that sign, whatever the loss; None where nothing says so.
 
@@ -192,6 +201,13 @@ def has_sign(sign: float, W: np.ndarray, share: float) -> bool:
     (False, True)
     """
     return not np.isfinite(W).all() or _sign_of(W, share) in (sign, None)
+
+
+def _at_size_one(network: Network) -> list[np.ndarray]:
+    """The layers divided by their largest entry: nothing here depends on it, and no square over- or underflows."""
+    weights = [np.asarray(W, dtype=float) for W in network.weights]
+    size = max(float(np.abs(W).max(initial=0.0)) for W in weights)
+    return [W / size for W in weights] if 0 < size < np.inf else weights
 
 
 def _sign_of(M: np.ndarray, share: float) -> float | None:

@@ -8,7 +8,7 @@ from jax.core import Tracer
 
 from ..network import Network
 from ..objectives import SquaredError
-from ..obstructions import Obstacles, Obstruction, has_sign, kept_sign
+from ..obstructions import Obstacles, Obstruction, has_sign, kept_sign_of
 from ..running.landmarks import AT_REST, Landmarks, Standing, landmarks
 from ..trajectory import Ending
 from .horizon import rest_of
@@ -67,7 +67,7 @@ def fate_of(problem: Problem, start: Network, obstacles: Obstacles | None) -> Fa
     if problem.mask is not None:
         return Fate()
     found = None if obstacles is None else obstacles.before(start)
-    return Fate(found, kept_sign([np.asarray(W) for W in start.weights]))
+    return Fate(found, kept_sign_of(start))
 
 
 def obstacles_of(problem: Problem, objective: Any) -> Obstacles | None:
@@ -101,14 +101,15 @@ def judge(
     return Ending(kind, loss, excess, t, gradient_norm, marks.learned(W), None, message, unexplained=share)
 
 
-def explained(ending: Ending, problem: Problem, network: Network, goal: float | None, bound: float | None) -> Ending:
+def explained(ending: Ending, problem: Problem, at: tuple[Network, Any], goal: float | None, bound: float | None):
     """The ending of a run that chose its own end, with what would have been needed where time or steps ran out.
 
-    `bound` is the time limit that the run set itself, if it did.
+    `at`: the network where it stands, and its end-to-end matrix. `bound` is the time limit that the run set itself, if
+    it did.
     """
     if ending.kind not in ("time", "steps"):
         return ending
-    rest = rest_of(problem, network, goal)
+    rest = rest_of(problem, *at, goal)
     message = ending.message
     if rest is None and bound is not None and ending.kind == "time":
         message = BOUNDED.format(time=bound, excess=ending.excess)
@@ -143,12 +144,11 @@ def fated(ending: Ending, fate: Fate, W: np.ndarray, goal: float | None) -> Endi
 
 def kept_signs(network: Network, mask: Any) -> list[float | None]:
     """The sign of det W that every flow of a network keeps, or of each member of an ensemble."""
-    weights = [np.asarray(W) for W in network.weights]
     if mask is not None or any(isinstance(W, Tracer) for W in network.weights):
         return [None]
-    return (
-        [kept_sign(list(one)) for one in zip(*weights, strict=True)] if weights[0].ndim == 3 else [kept_sign(weights)]
-    )
+    several = network.weights[0].ndim == 3
+    members = zip(*network.weights, strict=True) if several else [network.weights]
+    return [kept_sign_of(Network(list(member))) for member in members]
 
 
 def refated(

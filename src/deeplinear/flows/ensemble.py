@@ -142,7 +142,7 @@ class Ensemble:
         one = lambda tree: jax.tree.map(lambda x: x[row], tree)
         obstacles = self.obstacles
         if self.apart:
-            obstacles = obstacles_of(self.problem, eqx.combine(one(self.each), self.shared).objective)
+            obstacles = obstacles_of(self.problem, jax.device_put(eqx.combine(one(self.each), self.shared).objective))
         return fate_of(self.problem, one(self.network), obstacles)
 
     def _report(self, done: list["Portion"]) -> EnsembleReport:

@@ -1,7 +1,7 @@
 """How long a run without output times may take, and what one that ran out still needs."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,8 +54,10 @@ class Rest(NamedTuple):
     """How long that takes, from where the run stands."""
 
 
-def rest_of(problem: Problem, network: Network, goal: float | None) -> Rest | None:
+def rest_of(problem: Problem, network: Network, at: Any, goal: float | None) -> Rest | None:
     r"""The slowest direction that keeps the excess loss above `goal`, where all that is left is decay; else None.
+
+    `at` is the network's end-to-end matrix.
 
     The error D of the end-to-end matrix along an eigenvector e of Sigma_xx with variance $\lambda$ decays at the rate
     $c \lambda |(W_h \cdots W_2)^T u|^2$ with u the direction of D e: the first layer alone can learn a direction that
@@ -65,7 +67,9 @@ def rest_of(problem: Problem, network: Network, goal: float | None) -> Rest | No
         return None
     objective, c = problem.objective, float(problem.objective.factor)
     W = np.asarray(objective.optimum_at_rank(network.max_rank))
-    D, above = np.asarray(network.end_to_end) - W, np.eye(len(W))
+    D, above = np.asarray(at) - W, np.eye(len(W))
+    if not np.isfinite(D).all():
+        return None
     for layer in network.weights[:0:-1]:
         above = above @ np.asarray(layer)
     variances, shares = _by_direction(objective, D)

@@ -208,7 +208,7 @@ def _single(
     at, stand = float(outcome.ts[-1]), standing(problem.objective, outcome.last)
     ending = judge(outcome.kind, problem, stand, marks, at, outcome.gradient_norm, goal, asked.max_steps)
     if times is None:
-        ending = explained(ending, problem, outcome.last, goal, bound)
+        ending = explained(ending, problem, (outcome.last, stand.W), goal, bound)
     ending = fated(ending, fate, np.asarray(stand.W), goal)
     return outcome, with_escape_rate(ending, problem.objective, outcome.last)
 
