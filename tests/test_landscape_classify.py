@@ -231,7 +231,8 @@ def test_a_mixture_of_equal_modes_is_a_projector():
 
 def test_a_change_of_basis_and_the_scale_of_the_loss_change_nothing():
     rng = np.random.default_rng(4)
-    summary = lambda report: (report.kind, report.signature, report.inertia, report.pivots, report.ambiguous)
+    decided = lambda report: [pivot[:5] for pivot in report.pivots]  # what rounding leaves of a zero is no decision
+    summary = lambda report: (report.kind, report.signature, report.inertia, decided(report), report.ambiguous)
     for objective, _, _, network, _ in critical_points(20, seed=6):
         expected = summary(classify(objective, network))
         moved = arrays(network)

@@ -198,9 +198,7 @@ def test_archives_with_odd_members(tmp_path):
 def test_bombs_and_wide_arrays_are_refused_before_they_are_read(tmp_path, monkeypatch):
     np.savez(tmp_path / "t.npz", x=np.ones((3, 4)), y=np.ones(3))
     monkeypatch.setattr("os.sysconf", lambda name: 10)
-    with pytest.raises(
-        ValueError, match=r"^`path`: the array x of 't.npz' takes .* of memory, but .* are free; take fewer"
-    ):
+    with pytest.raises(ValueError, match=r"^`path`: the array x of 't.npz' takes .* of memory, but"):
         load(tmp_path / "t.npz")
     monkeypatch.undo()
     wide = np.lib.format.open_memmap(tmp_path / "wide.npy", "w+", shape=(2, 10**6))

@@ -280,7 +280,8 @@ def _reduced(
         unseen = _unseen(np.asarray(network.weights[0]), inputs, bases[1]) if h > 1 else None
     # not recomputed from the moments: outputs that were dropped still count, and no digit is lost to a bad condition
     optimum = _seen(objective.optimum, bases[-1], bases[0])
-    smaller = SquaredError(optimum, objective.minimum, objective.factor, sigma_xx, root_xx, objective.scale)
+    known = objective.factor, sigma_xx, root_xx, objective.scale, objective.variation
+    smaller = SquaredError(optimum, objective.minimum, *known)
     on_device = lambda M: None if M is None else jnp.asarray(M)
     return Reduction(
         smaller, Network(weights), network, jnp.asarray(W), tuple(map(on_device, bases)), on_device(unseen)

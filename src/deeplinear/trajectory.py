@@ -20,7 +20,8 @@ class Ending:
     """Why a run stopped and where it stands; a run that stops early says so here and does not raise."""
 
     kind: str
-    """"global minimum", "saddle", "critical point", "time", "steps", "interrupted", "stalled" or "diverged"."""
+    """"global minimum", "saddle", "critical point", "left the flow" (rounding led the run where the exact flow from its
+    start never goes), "time", "steps", "interrupted", "stalled" or "diverged"."""
     loss: float
     excess: float | None
     """Loss above the smallest loss that these widths can reach; None where that is not known in closed form."""
@@ -30,13 +31,17 @@ class Ending:
     signature: tuple[int, ...] | None
     """The modes, numbered from 1, that stand beyond half of their final strength; None without modes."""
     escape_rate: float | None
-    """Rate at which a saddle is left along its steepest direction (minus the lowest Hessian eigenvalue); else None."""
+    """Rate at which a saddle is left along its steepest direction (minus the lowest Hessian eigenvalue); else None.
+    Not computed for the members of ensembles."""
     message: str
     predicted_loss: float | None = None
     """Loss of the saddle at which the exact flow ends where the start obstructs it (`obstructions.obstruction`); None:
-    nothing keeps it from the minimum, or nobody looked (runs with given `ts` that met no saddle)."""
+    nothing is known to keep it from the minimum. A descent is not the flow, and has none."""
     stable_rate: float | None = None
     """Learning rate below which a descent that diverged would have been stable; None for everything else."""
+    unexplained: float | None = None
+    """`excess` as a share of what there is to explain: the loss of the best constant less the smallest loss, where the
+    data's means are known, or the excess loss of the zero map where that is less; None where nothing is, or unknown."""
 
 
 @dataclass(frozen=True)

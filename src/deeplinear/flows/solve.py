@@ -30,7 +30,7 @@ from .automatic import Automatic
 from .checkpoint import Checkpoint
 from .dopri8 import Dopri8
 from .drive import Run, begin
-from .endings import Outcome, explained, judge
+from .endings import Fate, Outcome, explained, fate_of, fated, judge, obstacles_of, with_escape_rate
 from .ensemble import Ensemble, batch_of, spread
 from .horizon import latest
 from .rosenbrock import Rosenbrock
@@ -197,19 +197,41 @@ def _single(
             "`ts`: is None, but the smallest loss is not known in closed form here, so there is nothing to run to; "
             "give output times `ts` or a time limit `max_time`"
         )
-    bound = latest(problem, network, tolerance) if times is None and max_time is None else None
+    fate = fate_of(problem, network, obstacles_of(problem, problem.objective))
+    bound = latest(problem, network, goal) if times is None and max_time is None else None
     if method is None or begun is None:
         outcome = room.follow(problem, network, times, rtol, asked.least, asked.solver, asked.max_steps)
     else:
         tolerances = (min(rtol, finer) if times is None else rtol), asked.least
-        run = Run(method, problem, begun, marks, tolerances, goal, asked.keep if times is None else None)
         saved = _checkpoint(problem, network, asked)
-        outcome = _drive(run, times, max_time if bound is None else bound, asked.max_steps, progress, saved)
+
+        def outcome_at(goal: float | None) -> Outcome:
+            run = Run(method, problem, begun, marks, tolerances, goal, asked.keep if times is None else None)
+            return _drive(run, times, max_time if bound is None else bound, asked.max_steps, progress, saved)
+
+        outcome = _outcome(outcome_at, fate, goal, times is None, saved is None)
     at, stand = float(outcome.ts[-1]), standing(problem.objective, outcome.last)
-    ending = judge(outcome.kind, problem, outcome.last, stand, marks, at, outcome.gradient_norm, goal, asked.max_steps)
-    if times is None or ending.kind == "saddle":
-        ending = explained(ending, problem, network, bound)
-    return outcome, ending
+    ending = judge(outcome.kind, problem, stand, marks, at, outcome.gradient_norm, goal, asked.max_steps)
+    if times is None:
+        ending = explained(ending, problem, (outcome.last, stand.W), goal, bound)
+    ending = fated(ending, fate, np.asarray(stand.W), goal)
+    return outcome, with_escape_rate(ending, problem.objective, outcome.last)
+
+
+def _outcome(follow: Callable, fate: Fate, goal: float | None, to_an_end: bool, anew: bool) -> Outcome:
+    """A run to its end, which is a saddle where the start obstructs the flow: beyond it only rounding leads.
+
+    An aligned start stays so but for rounding, and is first given the time to come to rest; `anew`: a run may be
+    followed twice.
+    """
+    found = fate.obstruction if to_an_end else None
+    if found is None or goal is None:
+        return follow(goal)
+    if found.exact and anew:
+        outcome = follow(goal)
+        if outcome.kind != "global minimum":
+            return outcome
+    return follow(goal + found.excess)
 
 
 def _checkpoint(problem: stepping.Problem, network: Network, asked: Asked) -> Checkpoint | None:

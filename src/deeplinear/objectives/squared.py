@@ -38,14 +38,25 @@ class SquaredError(eqx.Module):
     """Smallest loss of any linear map."""
     factor: Scalar
     """c: this scale's loss divided by the half-mean loss; time here is time / c of the canonical flow."""
+    variation: Scalar | None
+    """Loss of the best constant, (c / 2) E|y - E y|^2: how much y varies. None: the means are not known."""
     _sigma_xx: Array | None
     _root_xx: Array | None
     scale: LossScale = eqx.field(static=True)
 
-    def __init__(self, optimum: Any, minimum: Any, factor: Any, sigma_xx: Any, root_xx: Any, scale: LossScale):
+    def __init__(
+        self,
+        optimum: Any,
+        minimum: Any,
+        factor: Any,
+        sigma_xx: Any,
+        root_xx: Any,
+        scale: LossScale,
+        variation: Any = None,
+    ):
         self.scale = scale
-        parts = optimum, minimum, factor, sigma_xx, root_xx
-        self.optimum, self.minimum, self.factor, self._sigma_xx, self._root_xx = jax.tree.map(on_device, parts)
+        parts = jax.tree.map(on_device, (optimum, minimum, factor, variation, sigma_xx, root_xx))
+        self.optimum, self.minimum, self.factor, self.variation, self._sigma_xx, self._root_xx = parts
 
     @classmethod
     def of(cls, X: Any, Y: Any = None, scale: LossScale = HALF_MEAN) -> "SquaredError":
@@ -62,7 +73,8 @@ class SquaredError(eqx.Module):
         X, Y = jnp.asarray(X, dtype=float), jnp.asarray(Y, dtype=float)
         check_samples(*(np.broadcast_to(0.0, array.shape) for array in (X, Y)))  # their shapes
         Y, n = Y.reshape(len(X), -1), len(X)
-        return cls.from_moments(Y.T @ X / n, X.T @ X / n, jnp.sum(Y**2) / n, scale, n)
+        spread = jnp.sum((Y - jnp.mean(Y, axis=0, keepdims=True)) ** 2) / n
+        return cls.from_moments(Y.T @ X / n, X.T @ X / n, jnp.sum(Y**2) / n, scale, n, spread)
 
     @classmethod
     def from_data(cls, moments: Moments, scale: LossScale = HALF_MEAN) -> "SquaredError":
@@ -71,17 +83,19 @@ class SquaredError(eqx.Module):
         Rank, optimum and minimum are decided in units in which every input has variance 1, so that they depend neither
         on units nor on offsets; see `Moments.remarks` for what float64 cannot tell.
         """
-        return cls.from_fit(moments.fit(), scale, scale.factor(moments.count, moments.d_y))
+        spread = None if moments.mean_y is None else moments.variance_y
+        return cls.from_fit(moments.fit(), scale, scale.factor(moments.count, moments.d_y), spread)
 
     @classmethod
-    def from_fit(cls, fit: Fit, scale: LossScale, factor: Any) -> "SquaredError":
+    def from_fit(cls, fit: Fit, scale: LossScale, factor: Any, variance_y: float | None = None) -> "SquaredError":
         """Squared error from its best map and what is known of E[x x^T], with `factor` for the loss scale."""
         # on the host: seven small programs would otherwise be compiled, or found in a cache, for it
         factor, moment = np.asarray(factor, dtype=float), fit.moment
         identity = np.array_equal(fit.sigma_xx, np.eye(len(fit.sigma_xx)))
         known = None if identity or moment.graded else (fit.sigma_xx + fit.sigma_xx.T) / 2
         root = None if identity else moment.root
-        return cls(fit.optimum, factor / 2 * np.asarray(fit.unexplained or 0.0), factor, known, root, scale)
+        variation = None if variance_y is None else factor / 2 * variance_y
+        return cls(fit.optimum, factor / 2 * np.asarray(fit.unexplained or 0.0), factor, known, root, scale, variation)
 
     @classmethod
     def from_moments(
@@ -91,18 +105,20 @@ class SquaredError(eqx.Module):
         trace_yy: Any = None,
         scale: LossScale = HALF_MEAN,
         count: int | None = None,
+        variance_y: Any = None,
     ) -> "SquaredError":
         """Squared error with given E[y x^T], E[x x^T] and E[|y|^2].
 
         `sigma_xx=None`: whitened inputs (identity). `trace_yy=None`: the minimum is zero. `count`: samples, which the
-        sum scales need. Raises `ValueError` for shapes that do not fit, a sigma_xx that is no covariance, a sigma_yx
-        that correlates with inputs of no variance, a `count` that is no positive whole number, and numbers whose
-        squares leave float64. From samples use `of`: E[x x^T] has lost what is small beside the means.
+        sum scales need. `variance_y`: E[|y - E y|^2], where known, against which a rest of the loss counts as small.
+        Raises `ValueError` for shapes that do not fit, a sigma_xx that is no covariance, a sigma_yx that correlates
+        with inputs of no variance, a `count` that is no positive whole number, and numbers whose squares leave float64.
+        From samples use `of`: E[x x^T] has lost what is small beside the means.
         """
         if not traced(sigma_yx, sigma_xx, trace_yy):
             moments = Moments.given(sigma_yx, sigma_xx, trace_yy, count)
             _check_range(moments)
-            return cls.from_data(moments, scale)
+            return cls.from_fit(moments.fit(), scale, scale.factor(count, moments.d_y), variance_y)
         if count is not None:
             check_whole("count", count, 1)
         return cls._traced(sigma_yx, sigma_xx, trace_yy, scale, scale.factor(count, jnp.shape(sigma_yx)[0]))

@@ -63,7 +63,7 @@ def _in_modes(objective: SquaredError, network: Network) -> _Problem:
     sigma_xx = np.asarray(objective.sigma_xx)
     image = sigma_xx @ V
     variances = np.sum(V * image, axis=0)
-    violation = float(np.linalg.norm(image - V * variances) / np.linalg.norm(sigma_xx))
+    violation = float(np.linalg.norm(image - V * variances) / max(float(np.linalg.norm(sigma_xx)), 1e-300))
     inputs = Check("", "every mode of the data is an eigenvector of sigma_xx", violation, EXACT)
     return _Problem(layers, U, s, V, variances, inputs, float(objective.factor))
 
