@@ -301,7 +301,7 @@ def test_the_row_in_a_message_counts_earlier_chunks():
         (([[1.0, 2.0]], np.eye(3)), r"^`sigma_xx`: has shape \(3, 3\), but sigma_yx has 2 columns"),
         (([[1.0, 2.0]], [[1.0, 0.5], [0.0, 1.0]]), r"^`sigma_xx`: is not symmetric; it must be E\[x x\^T\]"),
         (([[1.0, 2.0]], [[1.0, 2.0], [2.0, 1.0]]), r"^`sigma_xx`: has the negative eigenvalue -1; it must be"),
-        (([[1.0]], None, -1.0), r"^`trace_yy`: got -1.0; E\[\|y\|\^2\] must be finite and at least 0"),
+        (([[1.0]], None, -1.0), r"^`trace_yy`: got -1.0; give E\[\|y\|\^2\], finite and at least 0"),
         (([[1.0]], None, np.nan), r"^`trace_yy`: got nan"),
     ],
 )
