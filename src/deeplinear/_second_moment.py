@@ -71,7 +71,7 @@ class SecondMoment:
             T, inverse = _beside_a_constant(Q, roots, shift, along / roots, beside)
         else:
             Q_all, (T, inverse) = Q, _turned_to_the_mean(Q, roots, shift, along / roots)
-        parts = _principal(T, inverse, Q_all, D)
+        parts = _principal(T, inverse, Q_all, D, covariance + np.outer(mean, mean))
         return cls(*parts, float(L.min(initial=1.0)), Q / roots / D[:, None], along / roots)
 
     @classmethod
@@ -83,7 +83,8 @@ class SecondMoment:
         T = T / D[:, None]
         lengths = np.linalg.norm(T, axis=0)
         inverse = np.linalg.pinv(T / lengths, rcond=EPS) / lengths[:, None]
-        return cls(*_principal(T, inverse, np.linalg.qr(T / lengths)[0], D), np.nan, None, None)
+        parts = _principal(T, inverse, np.linalg.qr(T / lengths)[0], D, root @ root.T)
+        return cls(*parts, np.nan, None, None)
 
     @property
     def rank(self) -> int:
@@ -145,10 +146,10 @@ def singular_values(T: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return U, s * (work[0] / work[1]), V
 
 
-def _principal(T: np.ndarray, inverse: np.ndarray, basis: np.ndarray, D: np.ndarray) -> tuple:
+def _principal(T: np.ndarray, inverse: np.ndarray, basis: np.ndarray, D: np.ndarray, sigma_xx: np.ndarray) -> tuple:
     """The first six fields of a `SecondMoment`, from D^-1 T, a left inverse of it and a basis of its range."""
     factor, (d, rank) = T * D[:, None], T.shape
-    variances, axes = np.linalg.eigh(factor @ factor.T)
+    variances, axes = np.linalg.eigh((sigma_xx + sigma_xx.T) / 2)
     variances, axes = variances[::-1][:rank], axes[:, ::-1][:, :rank]
     if not rank or variances[-1] > GRADED * variances[0]:
         turn = (axes / np.sqrt(variances)).T @ factor

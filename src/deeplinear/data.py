@@ -10,16 +10,16 @@ import numpy as np
 from ._arrays import classes, floats, number, place, readable
 from ._checks import check_whole, shown
 from ._memory import check_moments
+from ._remarks import remarks_on
 from ._second_moment import SecondMoment, constant_inputs
+from ._whitening import Fit, NormalForm, Whitening, check_covariance
+
+__all__ = ["Fit", "Modes", "Moments", "NormalForm", "Whitening", "check_samples", "row_slices", "with_constant"]
 
 CHUNK_BYTES = 2**25
 """Rows are read in slices of about this size, so that memory-mapped arrays larger than memory work."""
 LARGEST = 1e75
 """Inputs and outputs up to here, and down to its inverse: squares of their second moments stay within float64."""
-FAR = 1e7
-"""Mean, in units of the standard deviation, beyond which an input has lost half of float64's digits to its mean."""
-ALIKE = 1e-9
-"""Smallest eigenvalue of the inputs' correlations below which a least-squares fit has lost half of float64's digits."""
 
 REMOVE = "remove or fill such samples"
 
@@ -58,7 +58,7 @@ class Moments:
     variance_y: float | None
     """Trace of the covariance of y; None where it is unknown and the smallest loss is taken to be zero."""
     _rests: tuple[Any, Any] | None = field(default=None, repr=False)  # what rounding left of the means
-    _solved: "Fit | None" = field(default=None, repr=False)  # where it is known better than from the numbers above
+    _solved: Fit | None = field(default=None, repr=False)  # where it is known better than from the numbers above
 
     @classmethod
     def of(cls, X: Any, Y: Any = None) -> "Moments":
@@ -184,7 +184,7 @@ class Moments:
         mean = np.zeros(self.d_x) if self.mean_x is None else self.mean_x
         return constant_inputs(self.covariance_xx, mean)
 
-    def fit(self) -> "Fit":
+    def fit(self) -> Fit:
         """The best linear map, what it leaves, and what is known of E[x x^T]; made once, asked by all."""
         if self._solved is not None:
             return self._solved
@@ -211,7 +211,7 @@ class Moments:
             _solved=None,
         )
 
-    def whitened(self) -> tuple["Moments", "Whitening"]:
+    def whitened(self) -> tuple["Moments", Whitening]:
         r"""Moments of $T x$ with $T = \Lambda^{-1/2} Q^T$, and the `Whitening` that made them.
 
         $\Sigma_{xx} = Q \Lambda Q^T$ over its non-zero eigenvalues: directions without variance are dropped, so that
@@ -252,154 +252,8 @@ class Moments:
 
     def remarks(self) -> list[str]:
         """What a careful reader should know of these data: what float64 cannot tell, rank, few samples."""
-        remarks, moment = [], self.fit().moment
-        if self.count is not None and self.count < self.d_x:
-            remarks.append(f"fewer samples ({self.count}) than inputs ({self.d_x})")
-        if self.mean_x is not None:
-            constant = np.flatnonzero(self.constants & (self.mean_x != 0))
-            if constant.size:
-                remarks.append(f"{_counted(constant, 'constant input column')} ({_listed(constant)})")
-            remarks += self._far()
-        if moment.rank < self.d_x:
-            remarks.append(
-                f"sigma_xx is singular (rank {moment.rank} of {self.d_x}): weights along its null space never change "
-                "the loss, and the solution is not unique"
-            )
-        return remarks + self._alike(moment.correlated)
-
-    def _far(self) -> list[str]:
-        """A remark where inputs lose digits to their means."""
-        assert self.mean_x is not None
-        deviations = np.sqrt(np.diagonal(self.covariance_xx).clip(min=0))
-        far = np.flatnonzero((np.abs(self.mean_x) > FAR * deviations) & ~self.constants)
-        if not far.size:
-            return []
-        worst = far[np.argmax(np.abs(self.mean_x[far]) / deviations[far])]
-        return [
-            f"{_counted(far, 'input column')} ({_listed(far)}) with a mean far above the spread (column {worst + 1}: "
-            f"{abs(self.mean_x[worst]) / deviations[worst]:.2g} times): digits are lost; subtract the means first"
-        ]
-
-    def _alike(self, smallest: float) -> list[str]:
-        """A remark where inputs are almost combinations of each other."""
-        if smallest > ALIKE:
-            return []
-        deviations = np.sqrt(np.diagonal(self.covariance_xx).clip(min=0))
-        at = np.flatnonzero(~self.constants & (deviations > 0))
-        values, vectors = np.linalg.eigh(self.covariance_xx[np.ix_(at, at)] / deviations[at] / deviations[at, None])
-        involved = at[np.abs(vectors[:, np.argmin(np.abs(values - smallest))]) > 0.1]
-        digits = max(int(-np.log10(np.finfo(float).eps * len(at) / smallest)), 0)
-        return [
-            f"{_counted(involved, 'input column')} ({_listed(involved)}) that are combinations of each other to within "
-            f"{np.sqrt(smallest):.1g} of their spread: the best loss is known to about {digits} digits; drop one, or "
-            "give their difference instead"
-        ]
-
-
-class Fit(NamedTuple):
-    """The best linear map of some moments."""
-
-    moment: SecondMoment
-    optimum: np.ndarray
-    """W*, the best map of least norm, shape (d_y, d_x)."""
-    images: np.ndarray
-    """W* T, shape (d_y, rank)."""
-    unexplained: float | None
-    """E[|y - W* x|^2]; None where E[|y|^2] is unknown."""
-    sigma_xx: np.ndarray
-    """E[x x^T], shape (d_x, d_x)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Whitening:
-    """The invertible step from inputs x to T x with identity second moment, on the range of sigma_xx.
-
-    >>> whitening = Whitening.of(np.diag([4.0, 1.0, 0.0]))
-    >>> whitening.transform.tolist()
-    [[0.5, 0.0, 0.0], [0.0, 1.0, 0.0]]
-    """
-
-    transform: np.ndarray
-    """T, shape (rank, d_x)."""
-    inverse: np.ndarray
-    """T^+, shape (d_x, rank)."""
-
-    @classmethod
-    def of(cls, sigma_xx: np.ndarray) -> "Whitening":
-        """Principal-axes whitening of E[x x^T] = sigma_xx, directions of largest variance first."""
-        return cls.from_moment(SecondMoment.of(check_covariance(floats("sigma_xx", sigma_xx, 2, "(d_x, d_x)"))))
-
-    @classmethod
-    def from_moment(cls, moment: SecondMoment) -> "Whitening":
-        """The same from what is known of E[x x^T]; raises `ValueError` where it is zero."""
-        if not moment.rank:
-            raise ValueError("`sigma_xx`: is zero, so there is nothing to whiten; check that the inputs vary")
-        roots = np.sqrt(moment.variances)
-        transform = moment.turn.T @ moment.inverse if moment.graded else moment.axes.T / roots[:, None]
-        return cls(transform, moment.axes * roots)
-
-    def to_whitened(self, network):
-        """The network on whitened inputs with the same function on the data: W_1 <- W_1 T^+.
-
-        Same function and loss; the gradient flow of the two networks differs unless sigma_xx is the identity.
-        """
-        return network.between(input_map=self.inverse)
-
-    def to_original(self, network):
-        """The network on the original inputs: W_1 <- W_1 T."""
-        return network.between(input_map=self.transform)
-
-
-@dataclass(frozen=True, eq=False)
-class NormalForm:
-    r"""The survey's reduction of a data set to its singular values (appendix A.2), and the way back.
-
-    With $\Sigma_{xx} = Q \Lambda Q^T$ (range only) and $\Sigma_{yx} Q \Lambda^{-1/2} = U_Y \Sigma V_Y^T$ the half-mean
-    loss of $\bar W_1, \dots, \bar W_h$ is $\frac12 \|\Sigma - W_h \cdots W_1\|_F^2$ + const with $W_h = U_Y^T \bar
-    W_h$, $W_1 = \bar W_1 Q \Lambda^{1/2} V_Y$. The LANDSCAPES are the same (critical points, signs of the Hessian); the
-    gradient FLOWS are the same only if $\Sigma_{xx}$ is the identity, because $W_1$ is transformed by a map that is not
-    orthogonal.
-
-    >>> form = NormalForm.of(Moments.given([[0.0, 2.0], [1.0, 0.0]]))
-    >>> form.sigma.tolist(), form.same_flow
-    ([[2.0, 0.0], [0.0, 1.0]], True)
-
-    Source: Altafini, appendix A.2, with the constant and the flow corrected.
-    """
-
-    sigma: np.ndarray
-    """Sigma, shape (d_y, rank of sigma_xx): singular values on the diagonal, zero elsewhere."""
-    output_map: np.ndarray
-    """U_Y^T, orthogonal (d_y, d_y)."""
-    input_map: np.ndarray
-    """Q Lambda^(1/2) V_Y, shape (d_x, rank)."""
-    inverse_input_map: np.ndarray
-    """Its pseudo-inverse V_Y^T Lambda^(-1/2) Q^T, shape (rank, d_x)."""
-    same_flow: bool
-    """Whether sigma_xx is the identity, so that gradient flows agree too."""
-
-    @classmethod
-    def of(cls, moments: Moments) -> "NormalForm":
-        """Normal form of any moments; null directions of sigma_xx, which the loss does not see, are dropped."""
-        fit = moments.fit()
-        return cls.of_images(fit.images @ fit.moment.turn, Whitening.from_moment(fit.moment), fit.sigma_xx)
-
-    @classmethod
-    def of_images(cls, images: np.ndarray, whitening: Whitening, sigma_xx: np.ndarray) -> "NormalForm":
-        r"""From the best map in whitened inputs, $\Sigma_{yx} Q \Lambda^{-1/2}$, shape (d_y, rank)."""
-        U, s, Vt = np.linalg.svd(images)
-        sigma = np.zeros((U.shape[0], Vt.shape[0]))
-        np.fill_diagonal(sigma, s)
-        identity = sigma_xx.shape == (Vt.shape[0],) * 2 and np.allclose(sigma_xx, np.eye(len(Vt)), rtol=0, atol=1e-12)
-        return cls(sigma, U.T, whitening.inverse @ Vt.T, Vt @ whitening.transform, bool(identity))
-
-    def reduce(self, network):
-        """The network of the reduced problem: same half-mean loss up to the constant, same products inside."""
-        return network.between(input_map=self.input_map, output_map=self.output_map)
-
-    def lift(self, network):
-        """The network of the original problem; along null(sigma_xx), where the loss is blind, W_1 is zero."""
-        return network.between(input_map=self.inverse_input_map, output_map=self.output_map.T)
+        varying = None if self.mean_x is None else ~self.constants
+        return remarks_on(self.count, self.mean_x, self.covariance_xx, varying, self.fit().moment)
 
 
 def with_constant(X: Any) -> np.ndarray:
@@ -456,37 +310,11 @@ def check_samples(X: Any, Y: Any) -> tuple[Any, Any]:
     return X, Y
 
 
-def check_covariance(sigma: np.ndarray) -> np.ndarray:
-    """`sigma` made exactly symmetric; `ValueError` if it is not symmetric positive semidefinite to rounding.
-
-    >>> check_covariance(np.eye(2)).tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
-    """
-    units = np.sqrt(np.abs(np.diagonal(sigma)))
-    units = np.where(units > 0, units, 1.0)
-    scaled = sigma / units / units[:, None]
-    if np.abs(scaled - scaled.T).max() > 1e-10 * np.abs(scaled).max():
-        raise ValueError("`sigma_xx`: is not symmetric; it must be E[x x^T]")
-    lowest, highest = np.linalg.eigvalsh((scaled + scaled.T) / 2)[[0, -1]]
-    if lowest < -1e-10 * max(highest, 1e-300):
-        raise ValueError(f"`sigma_xx`: has the negative eigenvalue {lowest:.3g}; it must be E[x x^T]")
-    return (sigma + sigma.T) / 2
-
-
 def _beyond(name: str, what: str) -> str:
     return (
         f"`{name}`: {what}, and squares of such numbers leave the range of float64; divide by a power of ten, so that "
         "values are near 1"
     )
-
-
-def _counted(columns: np.ndarray, what: str) -> str:
-    return f"{columns.size} {what}{'s'[: columns.size > 1]}"
-
-
-def _listed(columns: np.ndarray) -> str:
-    """Numbers of columns from 1, six at most."""
-    return ", ".join(str(i + 1) for i in columns[:6]) + (", ..." if columns.size > 6 else "")
 
 
 def _sum(a: np.ndarray, b: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -265,7 +265,7 @@ def _per_mode(data: xr.Dataset, objective: SquaredError, start: Network, predict
     best = objective.optimum_at_rank(start.max_rank)
     targets = np.asarray(jnp.sum(U * (best @ V), axis=0))
     targets = np.where(np.abs(targets) > 1e-12 * np.abs(targets).max(initial=0.0), targets, 0.0)
-    explained = np.asarray(jnp.sum((U.T @ objective.optimum @ objective.sigma_xx) * (U.T @ objective.optimum), axis=1))
+    explained = np.asarray(jnp.sum((U.T @ objective.optimum @ objective.root_xx) ** 2, axis=1))
     half = first_crossings(data["time"].values, data["mode_strengths"].values, targets / 2)
     units = data["time"].attrs["units"]
     return {

@@ -249,12 +249,11 @@ def _structure(objective: Any, network: Any, tolerance: float) -> list[Check]:
 
 def _input_checks(objective: SquaredError, network: Network, variance: float, tolerance: float) -> list[Check]:
     check = lambda assumption, violation: Check(THEOREM, assumption, float(violation), tolerance)
-    P = np.asarray(objective.sigma_xx) / variance
-    identity, projector = np.abs(P - np.eye(len(P))).max(), np.linalg.norm(P @ P - P, 2)
-    if identity <= projector:
-        return [check("sigma_xx is a multiple of the identity", identity)]
-    W1 = np.asarray(network.weights[0])
-    unseen = np.linalg.norm(W1 - W1 @ P) / max(np.linalg.norm(W1), np.finfo(float).tiny)
+    moment, W1 = objective.second_moment, np.asarray(network.weights[0])
+    projector = np.abs(moment.variances / variance - 1).max(initial=0.0)
+    if moment.rank == W1.shape[1]:
+        return [check("sigma_xx is a multiple of the identity", projector)]
+    unseen = np.linalg.norm(W1 - (W1 @ moment.axes) @ moment.axes.T) / max(np.linalg.norm(W1), np.finfo(float).tiny)
     if projector > tolerance:
         return [check("sigma_xx is a multiple of the identity or of a projector", projector)]
     return [

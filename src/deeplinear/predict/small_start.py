@@ -10,6 +10,7 @@ from scipy.optimize import root_scalar
 from ..exact.assumptions import TOLERANCE as EXACT
 from ..exact.assumptions import Check
 from ..exact.modes import half_time, mode_strength
+from ..frames import off_axes
 from ..network import Network
 from ..objectives import SquaredError
 from .prediction import Prediction
@@ -60,10 +61,10 @@ def _in_modes(objective: SquaredError, network: Network) -> _Problem:
     layers = [np.asarray(W) for W in network.weights]
     if objective.whitened:
         return _Problem(layers, U, s, V, np.ones_like(s), Check("", "", 0.0, EXACT), float(objective.factor))
-    sigma_xx = np.asarray(objective.sigma_xx)
-    image = sigma_xx @ V
-    variances = np.sum(V * image, axis=0)
-    violation = float(np.linalg.norm(image - V * variances) / max(float(np.linalg.norm(sigma_xx)), 1e-300))
+    root = np.asarray(objective.root_xx)
+    image, variances = root @ (root.T @ V), np.sum((root.T @ V) ** 2, axis=0)
+    smallest = objective.second_moment.variances.min(initial=np.inf)
+    violation = float(off_axes(V, image, variances, smallest).max(initial=0.0))
     inputs = Check("", "every mode of the data is an eigenvector of sigma_xx", violation, EXACT)
     return _Problem(layers, U, s, V, variances, inputs, float(objective.factor))
 
