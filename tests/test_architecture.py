@@ -23,6 +23,7 @@ FLOORS = {
         "_files",
         "_invariant",
         "_memory",
+        "_range",
         "_wiring",
         "conventions",
         "records",

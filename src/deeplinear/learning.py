@@ -10,6 +10,7 @@ import xarray as xr
 from . import init, landscape
 from ._checks import Check
 from ._dataset import Dataset, with_atlas
+from ._range import check_moments, check_start
 from .conventions import HALF_MEAN, LOSS_SCALES, LossScale
 from .data import Moments
 from .experiment import Experiment
@@ -170,6 +171,7 @@ def problem(experiment: Experiment, moments: Moments) -> tuple[SquaredError, tup
     (2, 5, 1)
     """
     moments, remarks = _prepared(experiment, moments)
+    check_moments(moments.sigma_xx, moments.sigma_yx, moments.trace_yy)
     objective = SquaredError.from_data(moments, LOSS_SCALES[experiment.loss])
     return objective, (moments.d_x, *experiment.hidden, moments.d_y), remarks
 
@@ -222,7 +224,9 @@ def starting_network(experiment: Experiment, objective: SquaredError, widths: tu
         "balanced": lambda: init.balanced(seed, widths, scale=scale),
         "decoupled": lambda: init.decoupled(seed, objective, widths, scale),
     }
-    return makers[experiment.start]()
+    start = makers[experiment.start]()
+    check_start(scale, start.weights, np.asarray(objective.sigma_xx))
+    return start
 
 
 def first_crossings(times: np.ndarray, curves: np.ndarray, levels: np.ndarray) -> np.ndarray:
