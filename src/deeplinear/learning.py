@@ -25,6 +25,8 @@ HELD = (  # what a dataset says of masks
     "{words}: weights that are held keep them; modes and spectra are those of the whole chain, its constant and copied "
     "units included, and theory, conservation laws and critical points of networks without a mask are not drawn"
 )
+SQUARES = 150
+"""Numbers of up to this many digits have squares within float64."""
 ATLAS = 512
 """Inputs and outputs up to which a run lists the critical points around its path, which takes two factorisations."""
 
@@ -236,7 +238,19 @@ def starting_network(experiment: Experiment, objective: SquaredError, widths: tu
         "balanced": lambda: init.balanced(seed, widths, scale=scale),
         "decoupled": lambda: init.decoupled(seed, objective, widths, scale),
     }
-    return makers[experiment.start]()
+    start = makers[experiment.start]()
+    _check_start(scale, start, np.asarray(objective.sigma_xx))
+    return start
+
+
+def _check_start(scale: float, start: Network, sigma_xx: np.ndarray) -> None:
+    r"""`ValueError` for a start whose gradient, at most $\|\Sigma_{xx}\| \prod_l \|W_l\|^2 / \|W_j\|$, has no square."""
+    digits = lambda M: np.log10(max(float(np.abs(np.asarray(M)).max(initial=0.0)), 5e-324))
+    sizes = [digits(W) + 0.5 * np.log10(W.size) for W in start.weights]
+    if not 2 * sum(sizes) - min(sizes) + digits(sigma_xx) < SQUARES:
+        raise ValueError(
+            f"`scale`: got {scale:g}; the square of the gradient at this start is beyond float64; take a smaller one"
+        )
 
 
 def first_crossings(times: np.ndarray, curves: np.ndarray, levels: np.ndarray) -> np.ndarray:
