@@ -244,7 +244,7 @@ def starting_network(experiment: Experiment, objective: SquaredError, widths: tu
 
 
 def _check_start(scale: float, start: Network, sigma_xx: np.ndarray) -> None:
-    r"""`ValueError` for a start whose gradient, at most $\|\Sigma_{xx}\| \prod_l \|W_l\|^2 / \|W_j\|$, has no square."""
+    r"""`ValueError` where the square of the gradient, $\|\Sigma_{xx}\| \prod_l \|W_l\|^2 / \|W_j\|$, leaves float64."""
     digits = lambda M: np.log10(max(float(np.abs(np.asarray(M)).max(initial=0.0)), 5e-324))
     sizes = [digits(W) + 0.5 * np.log10(W.size) for W in start.weights]
     if not 2 * sum(sizes) - min(sizes) + digits(sigma_xx) < SQUARES:
