@@ -29,6 +29,11 @@ def remarks_on(
             f"sigma_xx is singular (rank {moment.rank} of {d}): weights along its null space never change the loss, "
             "and the solution is not unique"
         )
+    if moment.hidden:
+        remarks.append(
+            "a combination of inputs is constant as far as float64 can tell, and serves as intercept; a column of ones "
+            "says so, or drop one of the inputs"
+        )
     if moment.correlated <= ALIKE:
         at = deviations > 0 if varying is None else varying & (deviations > 0)
         remarks.append(_alike(covariance, deviations, np.flatnonzero(at), moment.correlated))

@@ -15,6 +15,8 @@ CONSTANT = 4 * EPS
 """Standard deviation, relative to the mean, below which an input is constant: its spread is the mean's rounding."""
 GRADED = 1e-6
 """Ratio of the variances (smallest, that is not zero, to largest) below which products with E[x x^T] lose digits."""
+FIRM = 1e3
+"""Mean of a combination of inputs, in units of what rounding may hide of its spread, from which on it is a constant."""
 PIVOT = 0.3
 """An input is taken as independent of others if this share of the most independent one's size is left of it."""
 UNRELATED = 1e-12
@@ -49,6 +51,8 @@ class SecondMoment:
     """Whether the variances differ so much that products with E[x x^T] lose the small ones."""
     correlated: float
     """Smallest eigenvalue of the correlation matrix that is not zero."""
+    hidden: bool
+    """Whether a constant is among the inputs as a combination of some that vary, and not as an input."""
     _varying: np.ndarray | None  # (d, k): (x - m) @ _varying is white
     _offset: np.ndarray | None  # (k,): the mean in these coordinates
 
@@ -59,12 +63,12 @@ class SecondMoment:
         constants = constant_inputs(covariance, mean)
         D = np.where(constants, np.abs(mean), np.sqrt(np.diagonal(covariance).clip(min=0)))
         D = np.where(D > 0, D, 1.0)
-        Q, L = _correlations(covariance, D, ~constants)
+        Q, L, dropped = _correlations(covariance, D, ~constants)
         shift, roots = mean / D, np.sqrt(L)
         along = Q.T @ shift
         beside = _outside(shift, Q)  # the part of the mean that no variation reaches: a constant among the inputs
         noise = rank_tolerance(len(D)) * (1 + np.linalg.norm(shift[~constants]) + np.linalg.norm(along / L))
-        if np.linalg.norm(beside[~constants]) <= noise:
+        if np.linalg.norm(beside[~constants]) <= max(noise, FIRM * dropped**0.5):
             beside[~constants] = 0.0
         if beside.any():
             Q_all = np.hstack([beside[:, None] / np.linalg.norm(beside), Q])
@@ -72,7 +76,8 @@ class SecondMoment:
         else:
             Q_all, (T, inverse) = Q, _turned_to_the_mean(Q, roots, shift, along / roots)
         parts = _principal(T, inverse, Q_all, D, covariance + np.outer(mean, mean))
-        return cls(*parts, float(L.min(initial=1.0)), Q / roots / D[:, None], along / roots)
+        hidden = bool(beside.any() and not beside[constants].any())
+        return cls(*parts, float(L.min(initial=1.0)), hidden, Q / roots / D[:, None], along / roots)
 
     @classmethod
     def of_root(cls, root: np.ndarray) -> "SecondMoment":
@@ -84,7 +89,7 @@ class SecondMoment:
         lengths = np.linalg.norm(T, axis=0)
         inverse = np.linalg.pinv(T / lengths, rcond=EPS) / lengths[:, None]
         parts = _principal(T, inverse, np.linalg.qr(T / lengths)[0], D, root @ root.T)
-        return cls(*parts, np.nan, None, None)
+        return cls(*parts, np.nan, False, None, None)
 
     @property
     def rank(self) -> int:
@@ -107,7 +112,10 @@ class SecondMoment:
 
     def solve(self, images: np.ndarray) -> np.ndarray:
         """The W (k, d) of least norm with W T = `images` (k, rank)."""
-        return images @ self.inverse
+        W = images @ self.inverse
+        for _ in range(1 + self.graded):  # turned coordinates mix large and small; the products W T do not
+            W = W + (images - W @ self.factor) @ self.inverse
+        return W
 
     def images(self, covariance_yx: np.ndarray, mean_y: np.ndarray | None) -> tuple[np.ndarray, float, float]:
         r"""W* T (d_y, rank) of the best W*, and of E[|y|^2] the explained variance and the part of the mean missed.
@@ -185,15 +193,18 @@ def _independent_rows(basis: np.ndarray, D: np.ndarray) -> tuple[np.ndarray, np.
     return np.array(rows), relations * (D[:, None] / D[rows])
 
 
-def _correlations(covariance: np.ndarray, D: np.ndarray, varying: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvectors (d, k) and eigenvalues (k,) of D^-1 C D^-1 that are not rounding; constant inputs take no part."""
+def _correlations(covariance: np.ndarray, D: np.ndarray, varying: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Eigenvectors (d, k) and eigenvalues (k,) of D^-1 C D^-1 that are not rounding, and the largest that is.
+
+    Constant inputs take no part.
+    """
     at = np.flatnonzero(varying)
     scaled = covariance[np.ix_(at, at)] / D[at] / D[at, None]
     L, vectors = np.linalg.eigh((scaled + scaled.T) / 2)
     kept = rank_tolerance(len(at)) * np.abs(L).max(initial=0.0) < L
     Q = np.zeros((len(D), int(kept.sum())))
     Q[at] = vectors[:, kept]
-    return Q, L[kept]
+    return Q, L[kept], float(np.abs(L[~kept]).max(initial=0.0))
 
 
 def _outside(vector: np.ndarray, Q: np.ndarray) -> np.ndarray:

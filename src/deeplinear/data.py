@@ -3,6 +3,7 @@
 import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,8 +187,10 @@ class Moments:
 
     def fit(self) -> Fit:
         """The best linear map, what it leaves, and what is known of E[x x^T]; made once, asked by all."""
-        if self._solved is not None:
-            return self._solved
+        return self._fit if self._solved is None else self._solved
+
+    @cached_property
+    def _fit(self) -> Fit:
         moment = SecondMoment.of(self.covariance_xx, self.mean_x)
         images, explained, missed = moment.images(self.covariance_yx, self.mean_y)
         unexplained = None if self.variance_y is None else max(self.variance_y - explained, 0.0) + missed
