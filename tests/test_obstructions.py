@@ -3,6 +3,8 @@
 from functools import reduce
 from itertools import pairwise
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -117,7 +119,7 @@ def test_given_times_and_ensembles_name_it_member_by_member():
     rng = np.random.default_rng(1)
     signs = [-1.0, 1.0, -1.0, 1.0]
     starts = [balanced(rng, 2, 4, sign) for sign in signs]
-    members = Network([np.stack(layer) for layer in zip(*(start.weights for start in starts), strict=True)])
+    members = jax.tree.map(lambda *layers: jnp.stack(layers), *starts)
     for ts in ([2.0], [12.0], [1e4]):
         together = gradient_flow(SQUARE, members, ts)
         for sign, start, member in zip(signs, starts, together.ending, strict=True):
@@ -233,8 +235,8 @@ def test_search_no_run_past_a_wrong_sign_is_a_minimum(seed, shape, late):
     objective = SquaredError.from_moments(target)
     signs = rng.choice([-1.0, 1.0], BATCH)
     starts = [balanced(rng, depth, d, sign, 0.2) for sign in signs]
-    layers = [np.stack([np.asarray(W) for W in layer]) for layer in zip(*(s.weights for s in starts), strict=True)]
-    run = gradient_flow(objective, Network(layers), [10**late], threads=1)
+    members = jax.tree.map(lambda *layers: jnp.stack(layers), *starts)
+    run = gradient_flow(objective, members, [10**late], threads=1)
     wanted, size = np.linalg.slogdet(target)[0], np.sum(s**2)
     for sign, ending, W in zip(signs, run.ending, np.asarray(run.end_to_end[:, -1]), strict=True):
         excess = np.sum((W - target) ** 2) / 2

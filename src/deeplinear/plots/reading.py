@@ -13,6 +13,7 @@ from .learned import DEGENERATE, Modes, in_groups
 from .words import ABSENT, number, numbered, percent, ranges, short
 
 SHOWN = 6  # milestones told one by one
+SEEN = 9.5e-5  # relative difference that reads 0.01%
 NOTICED = 0.05  # deviation of a predicted learning time that is more than a rest of the theory's order
 
 _ENDINGS = {
@@ -283,12 +284,12 @@ def _degenerate(modes: Modes) -> list[str]:
 
 def _share(x: float) -> str:
     """A relative difference as a percentage."""
-    return "<0.01%" if 0 < x < 1e-4 else f"{number(100 * x, 2 if x >= 1e-3 else 1)}%"
+    return "<0.01%" if 0 < x < SEEN else f"{number(100 * x, 2 if x >= 1e-3 else 1)}%"
 
 
 def _signed(x: float) -> str:
     """A signed relative difference as a percentage; one that is not seen in the digits has no sign."""
     if not np.isfinite(x):
         return ABSENT
-    sign = "" if 0 < abs(x) < 1e-4 else "+" if x >= 0 else "−"
+    sign = "" if 0 < abs(x) < SEEN else "+" if x >= 0 else "−"
     return sign + _share(abs(x))
