@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplinear._remarks import ALIKE
-from deeplinear._second_moment import SecondMoment, rank_tolerance
+from deeplinear._second_moment import rank_tolerance
 from deeplinear.data import Moments
 
 EPS = float(np.finfo(float).eps)
@@ -69,7 +69,9 @@ def drawn(seed):
     columns = [column + offset * np.ceil(np.ptp(column)) for column, offset in zip(columns, offsets, strict=True)]
     for _ in range(int(rng.integers(0, 4))):
         a, b = (columns[int(i)] for i in rng.integers(0, len(columns), 2))
-        columns.append([a, 2 * a, a + b, a - b, 2 * a + 3, np.full(n, rng.choice([0.0, 1.0, 0.1, 1e6]))][rng.integers(6)])
+        columns.append(
+            [a, 2 * a, a + b, a - b, 2 * a + 3, np.full(n, rng.choice([0.0, 1.0, 0.1, 1e6]))][rng.integers(6)]
+        )
     X = np.stack(columns, axis=1)
     W = rng.standard_normal(X.shape[1]) if rng.random() < 0.5 else rng.integers(-2, 3, X.shape[1])
     spread = X - X.mean(axis=0)

@@ -16,7 +16,7 @@ from ._checks import check_file, shown
 Start = Literal["gaussian", "orthogonal", "xavier", "kaiming", "balanced", "decoupled"]
 Loss = Literal["half-mean", "mean", "half-sum", "sum", "entry-mean"]
 Missing = Literal["refuse", "drop"]
-Width = Annotated[int, Field(ge=1, lt=2**31)]
+Width = Annotated[int, Field(ge=1)]
 
 WANTED = {
     "data": "give a task or a file as text, not empty and not beginning with '-'",

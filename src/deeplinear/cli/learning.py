@@ -9,6 +9,8 @@ from cyclopts import Parameter
 from .options import Flag, chosen, takes_settings
 from .output import console, results_folder, simulated, to_json, use_compilation_cache, write_results
 
+ENDING = ("kind", "loss", "excess", "unexplained", "predicted_loss", "time", "message")
+SHOWN = 20  # modes in the table of the terminal
 SETTINGS = (
     "target",
     "inputs",
@@ -85,43 +87,50 @@ def summary(data: Any, report: Path, record: Path) -> dict[str, Any]:
     theory = data.attrs["theory"]
     return {
         "modes": modes,
-        "ending": {name: data.attrs["ending"][name] for name in ("kind", "loss", "excess", "time", "message")},
+        "ending": {name: data.attrs["ending"][name] for name in ENDING},
         "statistics": data.attrs["statistics"],
-        "theory": {name: theory[name] for name in ("name", "exact", "gap", "violations")},
+        "theory": {name: theory[name] for name in ("name", "exact", "gap", "obstruction", "violations")},
         "record": str(record),
         "report": str(report),
     }
 
 
+def _off(violation: float) -> str:
+    """By how much an assumption fails, in words."""
+    return "does not apply" if math.isinf(violation) else f"off by {violation:.2g}"
+
+
 def _print_table(data: Any, report: Path) -> None:
     from rich.table import Table
 
-    table = Table(title=data.attrs["title"], title_justify="left")
+    from ..plots.learned import Modes, in_groups
+    from ..plots.words import ranges
+
+    table, modes = Table(title=data.attrs["title"], title_justify="left"), Modes.of(data)
     for heading in ("mode", "singular value", "share", "predicted half-time", "half-time", "strength", "of"):
         table.add_column(heading, justify="right")
-    number = lambda value, form: "-" if math.isnan(value) else "never" if math.isinf(value) else format(value, form)
-    for a in range(min(data.sizes["mode"], 20)):
-        mode = data.isel(mode=a)
-        table.add_row(
-            str(a + 1),
-            number(float(mode["data_singular_values"]), ".6g"),
-            number(float(mode["variance_share"]), ".1%"),
-            number(float(mode["half_time_predicted"]), ".5g"),
-            number(float(mode["half_time"]), ".5g"),
-            number(float(mode["mode_strengths"][-1]), ".5g"),
-            number(float(mode["mode_targets"]), ".5g"),
-        )
+    digits = lambda form: lambda x: "-" if math.isnan(x) else "never" if math.isinf(x) else format(x, form)
+    shown = [group for group in modes.groups if group[0] < SHOWN]
+    columns = [
+        [ranges(modes.listed[k] for k in group) for group in shown],
+        in_groups(shown, modes.present, digits(".6g")),
+        [digits(".1%")(float(modes.shares[group].sum())) for group in shown],
+    ]
+    columns += [in_groups(shown, x, digits(".5g")) for x in (modes.predicted, modes.halves, modes.final, modes.targets)]
+    for row in zip(*columns, strict=True):
+        table.add_row(*row)
     terminal, ending, theory = console(), data.attrs["ending"], data.attrs["theory"]
     terminal.print(table)
-    if data.sizes["mode"] > 20:
-        terminal.print(f"... and {data.sizes['mode'] - 20} more modes, all in the record")
+    left = len(modes.listed) - sum(group.size for group in shown)
+    if left:
+        terminal.print(f"... and {left} more modes, all in the record")
+    if theory["obstruction"]:
+        terminal.print(f"Obstruction: the exact flow misses the smallest loss, for {theory['obstruction']}")
     terminal.print(
         f"Ending: {ending['kind']} at t = {ending['time']:.6g}, loss {ending['loss']:.6g} ({ending['message']})"
     )
     for violation in theory["violations"] if theory["name"] is None else ():
-        terminal.print(
-            f"No theory: {violation['theorem']}: {violation['assumption']}; off by {violation['violation']:.2g}"
-        )
+        terminal.print(f"No theory: {violation['theorem']}: {violation['assumption']}; {_off(violation['violation'])}")
     if theory["name"]:
         terminal.print(f"Theory: {theory['name']}, {theory['formula']}")
     if theory["gap"] is not None:

@@ -8,7 +8,7 @@ from jax.core import Tracer
 
 from ..network import Network
 from ..objectives import SquaredError
-from ..obstructions import Obstacles, Obstruction, has_sign, kept_sign_of
+from ..obstructions import FULL_RANK, Obstacles, Obstruction, has_sign, kept_sign_of
 from ..running.landmarks import AT_REST, Landmarks, Standing, landmarks
 from ..trajectory import Ending
 from .horizon import rest_of
@@ -158,13 +158,21 @@ def refated(
 
     `tolerance`: None with weight decay, where no closed form says what there is to reach.
     """
-    W = np.asarray(ends.end_to_end)
-    if sign is None or (ending.predicted_loss is not None and has_sign(sign, W, LEFT)):
+    if sign is None:
+        return ending
+    marks = landmarks(objective, begins)
+    goal = None if tolerance is None else marks.goal(tolerance)[0]
+    if not has_sign(sign, np.asarray(begins.end_to_end), FULL_RANK) and ending.kind in JUDGED:
+        # what was said rests on a sign that is only an error of the tasks before
+        reached = ending.excess is not None and goal is not None and marks.is_minimum(ending.excess, goal)
+        kind = "global minimum" if reached else "time"
+        message = marks.words(kind, ending.excess) if reached else MESSAGES[kind]
+        ending = replace(ending, kind=kind, message=message, predicted_loss=None)
+    elif ending.predicted_loss is not None:
         return ending
     known = tolerance is not None and isinstance(objective, SquaredError)
     found = Obstacles(objective).of_sign(sign, begins) if known else None
-    goal = None if found is None else landmarks(objective, begins).goal(tolerance)[0]
-    return fated(ending, Fate(found, sign), W, goal)
+    return fated(ending, Fate(found, sign), np.asarray(ends.end_to_end), goal)
 
 
 def with_escape_rate(ending: Ending, objective: Any, network: Network) -> Ending:

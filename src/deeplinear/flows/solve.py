@@ -327,7 +327,7 @@ def _check_limits(max_time: float | None, max_steps: int, keep: int, threads: in
         raise ValueError(f"`max_time`: got {max_time}; give a finite time above 0, or leave it out for no limit")
     if check_whole("max_steps", max_steps, most=2**63 - 1) < 1:
         raise ValueError(f"`max_steps`: got {max_steps}; give at least 1")
-    if check_whole("keep", keep, most=2**31) < 2:
+    if check_whole("keep", keep) < 2:
         raise ValueError(f"`keep`: got {keep}; the start and the end are kept, so give at least 2")
     if threads is not None and check_whole("threads", threads) < 1:
         raise ValueError(f"`threads`: got {threads}; give at least 1, or leave it out for one per processor")

@@ -35,7 +35,7 @@ def check_widths(widths: Sequence[int]) -> tuple[int, ...]:
     if len(widths) < 2:
         raise ValueError(f"`widths`: got {tuple(widths)}; give at least the number of inputs and of outputs")
     try:
-        return tuple(check_whole("widths", d, 1, 2**31 - 1) for d in widths)
+        return tuple(check_whole("widths", d, 1) for d in widths)
     except ValueError:
         raise ValueError(f"`widths`: got {shown(tuple(widths))}; every width is an int of at least 1") from None
 

@@ -102,7 +102,7 @@ def _page(data: xr.Dataset) -> str:
         raise ValueError(f"`data` must be an xarray.Dataset as made by `learn`, got {type(data).__name__}")
     drawn, lacking = _figures(together(data))
     modes = reading.Modes.of(data)
-    rows = [(Markup(swatch(k)), row) for k, row in enumerate(reading.mode_rows(modes))]
+    rows = [(Markup(swatch(k)), row) for k, row in reading.mode_rows(modes)]
     theory = reading.attribute(data, "theory")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = files("deeplinear.plots").joinpath("report.html.jinja").read_text(encoding="utf-8")
@@ -112,12 +112,13 @@ def _page(data: xr.Dataset) -> str:
         facts=_facts(data),
         summary=reading.summary(data),
         milestones=reading.milestones(modes),
+        milestones_after=reading.milestones_after(data),
         columns=COLUMNS,
         rows=rows[:SHOWN_ROWS],
         folded=rows[SHOWN_ROWS:],
         figures=drawn,
         lacking=lacking,
-        theory={key: str(theory.get(key) or "") for key in ("name", "formula", "source", "obstruction")}
+        theory={key: str(theory.get(key) or "") for key in ("name", "formula", "source")}
         | {"gap": reading.number(theory["gap"]) if isinstance(theory.get("gap"), float) else ""}
         if theory
         else None,

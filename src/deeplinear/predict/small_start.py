@@ -13,6 +13,7 @@ from ..exact.modes import half_time, mode_strength
 from ..frames import off_axes
 from ..network import Network
 from ..objectives import SquaredError
+from ..plots.learned import groups_of
 from .prediction import Prediction
 
 SMALL = 0.1  # how large a random start may be, in units of the mode's own scale, for the first-order theory
@@ -103,10 +104,11 @@ _SMALL_FORMULA = {
 
 def _two_layer_half_times(problem: _Problem, c: float) -> np.ndarray:
     b = (problem.layers[0] @ problem.V + problem.layers[1].T @ problem.U) / np.sqrt(2)  # shape (hidden, mode)
-    # the k-th column of R's diagonal is the part of b_k orthogonal to the earlier ones
-    remaining = np.zeros(problem.s.shape)
-    diagonal = np.abs(np.diagonal(np.linalg.qr(b, mode="r")))
-    remaining[: diagonal.size] = diagonal**2
+    # on R's diagonal are the parts of b orthogonal to the earlier ones; equal modes escape along their block's axes
+    remaining, R = np.zeros(problem.s.shape), np.linalg.qr(b, mode="r")
+    for group in groups_of(problem.s):
+        within = group[group < len(R)]
+        remaining[within] = np.linalg.svd(R[np.ix_(within, group)], compute_uv=False)[: within.size] ** 2
     half = np.full(problem.s.shape, np.inf)
     grows = (problem.s > 1e-14 * problem.s[0]) & (remaining > LOST**2 * np.sum(b**2, axis=0))
     half[grows] = np.log(2 * problem.s[grows] / (c * remaining[grows])) / (2 * problem.s[grows])
