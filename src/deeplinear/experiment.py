@@ -124,7 +124,7 @@ class Experiment(BaseModel):
                 text = text[1:-1].strip()
             parts = [part.strip() for part in text.removesuffix(",").split(",")] if text else []
             return tuple(
-                int(part) if part.isascii() and part.isdecimal() and len(part) < 20 else part for part in parts
+                int(part) if part.isascii() and part.isdecimal() and len(part) < 4000 else part for part in parts
             )
         if isinstance(value, int | float):
             return (value,)
