@@ -5,6 +5,7 @@ entries, complex numbers, fields, texts, sparse matrices) is refused, never read
 array that JAX traces has a shape and no numbers: it passes with its shape checked.
 """
 
+import operator
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -17,6 +18,8 @@ WHOLE = 2**53
 """Whole numbers beyond this may have no float64 of their own."""
 MANY = 1000
 """More different texts than this are no classes."""
+LARGEST = 1e75
+"""Samples and targets up to here: squares of their second moments stay within float64."""
 LISTS = (list, tuple)
 PLAIN = (bool, int, float)
 
@@ -76,12 +79,14 @@ def floats(
     instead: str = "give finite numbers",
     before: int = 0,
     finite: bool = True,
+    empty: bool = False,
+    largest: float = np.inf,
 ) -> Any:
-    """`value` as float64 in the machine's byte order, finite, with `ndim` axes (None: any), none of them empty.
+    """`value` as float64 in the machine's byte order, finite, with `ndim` axes (None: any), none of them `empty`.
 
     `axes` says them in words, "(n, d_x)". `instead` is the advice for NaN and infinity, `before` how many rows came
-    before (of a stream). Arrays that JAX traces become JAX's floats with their shape checked. Raises `ValueError` that
-    names the place of what is wrong.
+    before (of a stream), `largest` the largest modulus. Arrays that JAX traces become JAX's floats with their shape
+    checked. Raises `ValueError` that names the place of what is wrong.
 
     >>> floats("X", [[1, 2]], 2, "(n, d_x)").tolist()
     [[1.0, 2.0]]
@@ -94,7 +99,7 @@ def floats(
     is_traced = traced(value)
     array = sys.modules["jax"].numpy.asarray(value, dtype=float) if is_traced else readable(name, value, part)
     wanted = (ndim,) if isinstance(ndim, int) else ndim
-    if (wanted is not None and array.ndim not in wanted) or 0 in array.shape:
+    if (wanted is not None and array.ndim not in wanted) or (0 in array.shape and not empty):
         raise say(f"has shape {array.shape}; give an array {axes or 'of numbers'}, with no empty axis")
     if is_traced:
         return array
@@ -102,6 +107,9 @@ def floats(
     if finite and not np.isfinite(wide).all():
         at = tuple(np.argwhere(~np.isfinite(wide))[0])
         raise say(f"has {wide[at]}{place(at, before)}; {instead}")
+    if largest < np.inf and not (np.abs(wide) <= largest).all():
+        at = tuple(np.argwhere(~(np.abs(wide) <= largest))[0])
+        raise say(f"has {wide[at]:g}{place(at, before)}, beyond {largest:g}: squares would leave float64; rescale it")
     return wide
 
 
@@ -143,10 +151,12 @@ def real_matrix(name: str, value: Any, part: str = "") -> Any:
     return value if jax is not None and isinstance(value, jax.Array) and kept else array
 
 
-def number(name: str, value: Any, wanted: str, *, low: float | None = None, above: float | None = None) -> Any:
-    """One finite number as a float, at least `low` or above `above`; what JAX traces passes if it is one number.
+def number(
+    name: str, value: Any, wanted: str, *, low: float | None = None, above: float | None = None, finite: bool = True
+) -> Any:
+    """One `finite` number (else: one that is not NaN) as a float, at least `low` or above `above`.
 
-    `wanted` says what to give.
+    `wanted` says what to give. What JAX traces passes if it is one number.
 
     >>> number("weight_decay", [0.1, 0.2], "a finite number of at least 0", low=0.0)
     Traceback (most recent call last):
@@ -158,13 +168,32 @@ def number(name: str, value: Any, wanted: str, *, low: float | None = None, abov
             return value
     elif not isinstance(value, str | bytes | bool | np.bool_ | complex | np.complexfloating):
         try:
-            found = floats(name, value, 0)
+            found = floats(name, value, 0, finite=finite)
         except ValueError:
             pass
         else:
-            if (low is None or found >= low) and (above is None or found > above):
+            if not np.isnan(found) and (low is None or found >= low) and (above is None or found > above):
                 return float(found)
     raise ValueError(f"`{name}`: got {shown(value)}; give {wanted}")
+
+
+def whole(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """One whole number from `low` to `high` (None: no limit); 2.0 is one.
+
+    >>> whole("depth", 2.0, 1)
+    2
+    >>> whole("depth", 1.5, 1)
+    Traceback (most recent call last):
+    ...
+    ValueError: `depth`: got 1.5; give a whole number of at least 1
+    """
+    wanted = "one whole number" if low is None else f"a whole number of at least {low}"
+    wanted = wanted if high is None else f"a whole number from {low} to {high}"
+    plain = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    found = int(value) if plain else number(name, value, wanted)
+    if traced(found) or found != int(found) or (low is not None and found < low) or (high is not None and found > high):
+        raise ValueError(f"`{name}`: got {shown(value)}; give {wanted}")
+    return int(found)
 
 
 def booleans(name: str, value: Any, ndim: int | None = None, axes: str = "") -> np.ndarray:
@@ -235,6 +264,25 @@ def shown(value: Any, most: int = 60) -> str:
     """
     text = " ".join(repr(value).split())
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def position(index: Any, length: int, what: str) -> Any:
+    """An index as Python's sequences take it: a slice as it is, a whole number from 0; what JAX traces as it is.
+
+    Raises `IndexError` beyond the ends and `TypeError` for anything else.
+
+    >>> position(-1, 3, "times"), position(slice(1, 3), 3, "times")
+    (2, slice(1, 3, None))
+    """
+    if isinstance(index, slice) or traced(index):
+        return index
+    try:
+        i = operator.index(index)
+    except TypeError:
+        raise TypeError(f"{what} are numbered by whole numbers and slices of them; got [{shown(index)}]") from None
+    if not -length <= i < length:
+        raise IndexError(f"there are {length} {what}; got [{i}]")
+    return i % length
 
 
 class _Refused(Exception):

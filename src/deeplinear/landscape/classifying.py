@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from ..network import Network
 from .certificate import Certificate, certificate_of
 from .counting import dense_inertia, lanczos_inertia
@@ -73,7 +73,7 @@ class Classification:
     """Whether a decision about ranks, modes or the critical point itself is not clear; `message` says which."""
 
 
-@takes_networks
+@checks_arguments
 def classify(
     objective: Any,
     network: Network,

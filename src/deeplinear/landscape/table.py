@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from .._arguments import checks_arguments
 from ..conventions import TIME_UNIT
 from ..trajectory import Trajectory
 from .critical import CriticalPoint, CriticalPoints, critical_points
@@ -21,6 +22,7 @@ EXACT = 2**53
 """Counts up to which JSON and everyone who reads it know integers."""
 
 
+@checks_arguments
 def atlas(
     objective: Any, widths: Iterable[int], max_rank: int | None = None, trajectory: Trajectory | None = None
 ) -> xr.Dataset:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from .._checks import TOLERANCE, Check
 from ..blockshift.blocks import adjacency, blk
 from ..blockshift.dynamics import pullback
@@ -35,7 +35,7 @@ class Pivot(NamedTuple):
         return min(self.between, self.around)
 
 
-@takes_networks
+@checks_arguments
 def pivots(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> tuple[Pivot, ...]:
     r"""All pairs of layers i > j with the ranks that decide whether the network is tightened.
 
@@ -59,7 +59,7 @@ def pivots(objective: SquaredError, network: Network, *, tolerance: float = TOLE
     )
 
 
-@takes_networks
+@checks_arguments
 def tightened(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Check:
     r"""Whether every pivot, a pair of layers i > j, has a product of rank r around it, r the rank of W.
 
