@@ -372,8 +372,11 @@ def test_bad_input_is_named(without_annotations):
     network = network_on_fibre(objective, (1,), 0, (3, 3, 3))
     for call, message in (
         (lambda: classify(lambda W: W.sum(), network), "`objective`: is a function; .*curvature.extreme_eigenvalues"),
-        (lambda: classify(objective, dl.init.gaussian(0, (3, 2, 4), 1.0)), r"`network`: has widths \(3, 2, 4\)"),
-        (lambda: parameters(objective, dl.init.gaussian(0, (4, 2, 3), 1.0)), r"the data have 3 inputs"),
+        (
+            lambda: classify(objective, dl.init.gaussian(0, (3, 2, 4), 1.0)),
+            r"`network`: maps 3 inputs to 4 outputs",
+        ),
+        (lambda: parameters(objective, dl.init.gaussian(0, (4, 2, 3), 1.0)), r"maps 4 inputs to 3 outputs"),
         (lambda: classify(objective, [np.eye(3)]), "`network`: got a list"),
         (lambda: classify(objective, network, tol=0.0), "`tol`: got 0.0"),
         (lambda: classify(objective, network, rank_tolerance=2.0), "`rank_tolerance`: got 2.0"),

@@ -5,6 +5,7 @@ entries, complex numbers, fields, texts, sparse matrices) is refused, never read
 array that JAX traces has a shape and no numbers: it passes with its shape checked.
 """
 
+import operator
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -19,6 +20,8 @@ WHOLE = 2**53
 """Whole numbers beyond this may have no float64 of their own."""
 MANY = 1000
 """More different texts than this are no classes."""
+LARGEST = 1e75
+"""Samples and targets up to here: squares of their second moments stay within float64."""
 LISTS = (list, tuple)
 PLAIN = (bool, int, float)
 
@@ -78,12 +81,14 @@ def floats(
     instead: str = "give finite numbers",
     before: int = 0,
     finite: bool = True,
+    empty: bool = False,
+    largest: float = np.inf,
 ) -> Any:
-    """`value` as float64 in the machine's byte order, finite, with `ndim` axes (None: any), none of them empty.
+    """`value` as float64 in the machine's byte order, finite, with `ndim` axes (None: any), none of them `empty`.
 
     `axes` says them in words, "(n, d_x)". `instead` is the advice for NaN and infinity, `before` how many rows came
-    before (of a stream). Arrays that JAX traces become JAX's floats with their shape checked. Raises `ValueError` that
-    names the place of what is wrong.
+    before (of a stream), `largest` the largest modulus. Arrays that JAX traces become JAX's floats with their shape
+    checked. Raises `ValueError` that names the place of what is wrong.
 
     >>> floats("X", [[1, 2]], 2, "(n, d_x)").tolist()
     [[1.0, 2.0]]
@@ -96,7 +101,7 @@ def floats(
     is_traced = traced(value)
     array = sys.modules["jax"].numpy.asarray(value, dtype=float) if is_traced else readable(name, value, part)
     wanted = (ndim,) if isinstance(ndim, int) else ndim
-    if (wanted is not None and array.ndim not in wanted) or 0 in array.shape:
+    if (wanted is not None and array.ndim not in wanted) or (0 in array.shape and not empty):
         raise say(f"has shape {array.shape}; give an array {axes or 'of numbers'}, with no empty axis")
     if is_traced:
         return array
@@ -104,6 +109,9 @@ def floats(
     if finite and not np.isfinite(wide).all():
         at = tuple(np.argwhere(~np.isfinite(wide))[0])
         raise say(f"has {wide[at]}{place(at, before)}; {instead}")
+    if largest < np.inf and not (np.abs(wide) <= largest).all():
+        at = tuple(np.argwhere(~(np.abs(wide) <= largest))[0])
+        raise say(f"has {wide[at]:g}{place(at, before)}, beyond {largest:g}: squares would leave float64; rescale it")
     return wide
 
 
@@ -145,10 +153,12 @@ def real_matrix(name: str, value: Any, part: str = "") -> Any:
     return value if jax is not None and isinstance(value, jax.Array) and kept else array
 
 
-def number(name: str, value: Any, wanted: str, *, low: float | None = None, above: float | None = None) -> Any:
-    """One finite number as a float, at least `low` or above `above`; what JAX traces passes if it is one number.
+def number(
+    name: str, value: Any, wanted: str, *, low: float | None = None, above: float | None = None, finite: bool = True
+) -> Any:
+    """One `finite` number (else: one that is not NaN) as a float, at least `low` or above `above`.
 
-    `wanted` says what to give.
+    `wanted` says what to give. What JAX traces passes if it is one number.
 
     >>> number("weight_decay", [0.1, 0.2], "a finite number of at least 0", low=0.0)
     Traceback (most recent call last):
@@ -160,11 +170,11 @@ def number(name: str, value: Any, wanted: str, *, low: float | None = None, abov
             return value
     elif not isinstance(value, str | bytes | bool | np.bool_ | complex | np.complexfloating):
         try:
-            found = floats(name, value, 0)
+            found = floats(name, value, 0, finite=finite)
         except ValueError:
             pass
         else:
-            if (low is None or found >= low) and (above is None or found > above):
+            if not np.isnan(found) and (low is None or found >= low) and (above is None or found > above):
                 return float(found)
     raise ValueError(f"`{name}`: got {shown(value)}; give {wanted}")
 
@@ -227,6 +237,25 @@ def place(at: tuple, before: int = 0) -> str:
     if len(numbers) == 2:
         return f" at row {numbers[0]}, column {numbers[1]}"
     return f" at place {numbers[0] if len(numbers) == 1 else tuple(numbers)}" if numbers else ""
+
+
+def position(index: Any, length: int, what: str) -> Any:
+    """An index as Python's sequences take it: a slice as it is, a whole number from 0; what JAX traces as it is.
+
+    Raises `IndexError` beyond the ends and `TypeError` for anything else.
+
+    >>> position(-1, 3, "times"), position(slice(1, 3), 3, "times")
+    (2, slice(1, 3, None))
+    """
+    if isinstance(index, slice) or traced(index):
+        return index
+    try:
+        i = operator.index(index)
+    except TypeError:
+        raise TypeError(f"{what} are numbered by whole numbers and slices of them; got [{shown(index)}]") from None
+    if not -length <= i < length:
+        raise IndexError(f"there are {length} {what}; got [{i}]")
+    return i % length
 
 
 class _Refused(Exception):

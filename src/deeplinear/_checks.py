@@ -34,8 +34,10 @@ class Check(NamedTuple):
         return self.violation <= self.tolerance
 
 
-def check_whole(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
-    """`value` as an int; `ValueError` for all that is no whole number from `least` to `most`, also for 2.0 and True.
+def check_whole(name: str, value: Any, least: int | None = 0, most: int | None = None) -> int:
+    """`value` as an int; `ValueError` for all that is no whole number from `least` to `most` (None: any).
+
+    2.0 and True are none.
 
     >>> check_whole("steps", 3, least=1)
     3
@@ -48,10 +50,10 @@ def check_whole(name: str, value: Any, least: int = 0, most: int | None = None) 
         number = operator.index(value)  # also the integers of numpy, and no float
     except TypeError:
         number = None
-    wrong = number is None or type(value).__name__ in ("bool", "bool_") or number < least
-    if wrong or (most is not None and number > most):
-        span = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"`{name}`: got {shown(value)}; give a whole number {span}")
+    wrong = number is None or type(value).__name__ in ("bool", "bool_")
+    if wrong or (least is not None and number < least) or (most is not None and number > most):
+        span = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
+        raise ValueError(f"`{name}`: got {shown(value)}; give {'one' if least is None else 'a'} whole number{span}")
     return number
 
 

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from . import _wiring
-from ._arguments import as_network, takes_networks
+from ._arguments import as_network, checks_arguments
 from ._types import Key
 from .init.arguments import check_drawn, check_key
 from .network import Network
 
 
+@checks_arguments
 def sparse(key: Key, widths: Sequence[int], density: float) -> Network:
     """A random mask in which every entry learns with probability `density`, on its own; some path always learns.
 
@@ -37,7 +38,7 @@ def sparse(key: Key, widths: Sequence[int], density: float) -> Network:
     return Network([m.at[i, j].set(True) for m, (j, i) in zip(drawn, pairwise(path), strict=True)])
 
 
-@takes_networks
+@checks_arguments
 def pruned(network: Network, mask: Network) -> Network:
     """The network with zeros where the mask holds an entry.
 
@@ -47,6 +48,7 @@ def pruned(network: Network, mask: Network) -> Network:
     return jax.tree.map(lambda W, m: jnp.where(m, W, 0.0), network, mask)
 
 
+@checks_arguments
 def check_mask(mask: Any, network: Network) -> Network | None:
     """The mask as a `Network` of booleans of the network's widths, under which something can be learned; None for None.
 
@@ -62,7 +64,7 @@ def check_mask(mask: Any, network: Network) -> Network | None:
     return mask
 
 
-@takes_networks
+@checks_arguments
 def check_paths(network: Network, mask: Network) -> None:
     """`ValueError` for a mask under which the network can learn nothing.
 

@@ -5,6 +5,7 @@ from functools import reduce
 from itertools import pairwise
 from typing import Any
 
+from .._arguments import checks_arguments
 from .._checks import check_whole
 from .blocks import BlockMatrix, blk
 
@@ -30,6 +31,7 @@ def mixed_product(F: BlockMatrix, G: BlockMatrix, positions: Collection[int] = (
     return blk(F.depth, [_product(chosen)], F.widths)
 
 
+@checks_arguments
 def rho(A: BlockMatrix, V: BlockMatrix, k: int) -> BlockMatrix:
     r"""$\rho_k(A, V) = \sum_{k_1 + \dots + k_{k+1} = h-k} A^{k_1} V A^{k_2} \cdots V A^{k_{k+1}}$: one block, (h, 0).
 

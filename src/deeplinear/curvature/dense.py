@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from ..network import Network
 from .arguments import Point, check_size, checked
 from .chain import chain_of
@@ -19,7 +19,7 @@ LARGEST = 2000  # weights; the matrix then takes 32 MB
 INSTEAD = "use `hessian_operator`, `gauss_newton_operator` or `extreme_eigenvalues`"
 
 
-@takes_networks
+@checks_arguments
 def hessian(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Float[Array, "weight weight"]:
@@ -37,7 +37,7 @@ def hessian(
     return _dense(objective, network, mask, weight_decay, with_residual=True)
 
 
-@takes_networks
+@checks_arguments
 def gauss_newton(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Float[Array, "weight weight"]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from .._checks import check_whole
 from .._linalg import one_thread
 from ..network import Network
@@ -64,7 +64,7 @@ class Extremes(eqx.Module):
         return iter((self.low.values, self.high.values))
 
 
-@takes_networks
+@checks_arguments
 def extreme_eigenvalues(
     objective: Any,
     network: Network,
@@ -116,7 +116,7 @@ def extreme_eigenvalues(
     return Extremes(low, high, spectrum.products)
 
 
-@takes_networks
+@checks_arguments
 def lowest_eigenvalue(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> float:

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from ..network import Network
 from .arguments import Point, checked, direction_of, masked
 from .chain import Chain, Layer, chain_of, gradient_at, oriented
@@ -53,7 +53,7 @@ def d_gradient(point: Point, W: Array, dW: Array) -> Array:
     return jax.jvp(lambda at: gradient_at(point, at), (W,), (dW,))[1]
 
 
-@takes_networks
+@checks_arguments
 def hessian_operator(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Operator:
@@ -77,7 +77,7 @@ def hessian_operator(
     return Operator(point, chain_of(point))
 
 
-@takes_networks
+@checks_arguments
 def gauss_newton_operator(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Operator:
@@ -97,7 +97,7 @@ def gauss_newton_operator(
     return Operator(point, chain_of(point, with_residual=False))
 
 
-@takes_networks
+@checks_arguments
 def hvp(
     objective: Any, network: Network, V: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Network:

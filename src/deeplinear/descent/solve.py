@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from .._arguments import check_decay, takes_networks
+from .._arguments import check_decay, checks_arguments
 from .._types import Key
 from ..masks import check_mask
 from ..network import Network
@@ -29,7 +29,7 @@ from .endings import judge
 from .stepping import Problem, Rule, as_jax_code
 
 
-@takes_networks
+@checks_arguments
 def gradient_descent(
     objective: Callable,
     network: Network,

@@ -9,7 +9,7 @@ import xarray as xr
 from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import brentq
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from ..conventions import TIME_UNIT
 from ..network import Network
 from ..objectives import SquaredError
@@ -67,7 +67,7 @@ class WeightBounds:
     r"""Norm of all weights together, $\|A\|_F = (\sum_l \|W_l\|_F^2)^{1/2}$."""
 
 
-@takes_networks
+@checks_arguments
 def weight_bounds(objective: SquaredError, start: Network) -> WeightBounds:
     r"""Bounds of the weights for all times of the gradient flow from `start`, with explicit constants.
 
@@ -120,7 +120,7 @@ class Coercivity(NamedTuple):
         return self.gamma * squared**depth - self.p * squared ** (depth - 1)
 
 
-@takes_networks
+@checks_arguments
 def coercivity(network: Network) -> Coercivity:
     r"""The constants of lemma 37: how the end-to-end matrix must grow with the weights, $C_l$ being fixed.
 

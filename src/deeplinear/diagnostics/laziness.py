@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from .._types import Scalar
 from ..network import Network
 from .labels import labelled
 from .tangent import TangentKernel, ntk
 
 
-@takes_networks
+@checks_arguments
 def kernel_distance(start: Network) -> Callable[[Network], Scalar]:
     r"""Relative distance $\|K - K_0\|_F / \|K_0\|_F$ of the tangent kernel from that of `start`.
 
@@ -30,7 +30,7 @@ def kernel_distance(start: Network) -> Callable[[Network], Scalar]:
     return label(Partial(_distance, ntk(start)))
 
 
-@takes_networks
+@checks_arguments
 def kernel_alignment(start: Network) -> Callable[[Network], Scalar]:
     r"""Cosine $\langle K, K_0 \rangle / (\|K\|_F \|K_0\|_F)$ of the tangent kernel with that of `start`.
 
@@ -67,7 +67,7 @@ def kernel_task_alignment(objective: Any) -> Callable[[Network], Scalar]:
     return label(Partial(_task_alignment, objective.sigma_yx, root, size))
 
 
-@takes_networks
+@checks_arguments
 def weight_movement(start: Network) -> Callable[[Network], Scalar]:
     r"""Relative movement of all weights, $\|\theta - \theta_0\| / \|\theta_0\|$; NaN if `start` is zero.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from .._types import Scalar
 from ..network import Network
 from ..objectives import SquaredError
@@ -63,6 +63,7 @@ class RateBound(NamedTuple):
         return all(hypothesis.holds for hypothesis in self.hypotheses)
 
 
+@checks_arguments
 def rates(objective: SquaredError) -> Callable[[Network], Float[Array, " bound"]]:
     r"""Lower bounds $\alpha$ of the rate at which the error norm decays, from propositions 26, 27 and 28; shape (3,).
 
@@ -90,7 +91,7 @@ def rates(objective: SquaredError) -> Callable[[Network], Float[Array, " bound"]
     return label(Partial(_rates, checked(objective)))
 
 
-@takes_networks
+@checks_arguments
 def rate_bounds(objective: SquaredError, network: Network) -> tuple[RateBound, ...]:
     """Every bound of `rates` by itself: 26, then 27 and 28 for each layer j, with their hypotheses and how far off.
 
@@ -130,6 +131,7 @@ def decay_rate(objective: Any) -> Callable[[Network], Scalar]:
     return label(Partial(_decay, checked(objective)))
 
 
+@checks_arguments
 def lojasiewicz(objective: Any, exponent: float = 0.5, value: Any = None) -> Callable[[Network], Scalar]:
     r"""Lojasiewicz's quotient $\|\nabla L\| / |L - L_c|^\theta$, bounded below near a critical point of value $L_c$.
 

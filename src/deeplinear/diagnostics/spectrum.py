@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from .._types import Scalar
 from ..conventions import HALF_MEAN, LossScale
 from ..network import Network
@@ -49,6 +49,7 @@ def task_losses(objectives: Any) -> Callable[[Network], Float[Array, " task"]]:
     return labelled(("task",), "loss on every task")(Partial(_task_losses, tuple(objectives)))
 
 
+@checks_arguments
 def excess_loss(objective: Any, max_rank: int | None = None) -> Callable[[Network], Scalar]:
     """Loss above the smallest loss of a matrix of rank at most `max_rank`, at least 0.
 
@@ -95,7 +96,7 @@ def greedy_low_rank(objective: Any) -> Callable[[Network], Float[Array, " rank"]
 
 
 @labelled(("rank",), "singular values of the end-to-end matrix")
-@takes_networks
+@checks_arguments
 def singular_values(network: Network) -> Float[Array, " rank"]:
     """Singular values of the end-to-end matrix that its widths allow, largest first, shape (min(widths),).
 
@@ -106,7 +107,7 @@ def singular_values(network: Network) -> Float[Array, " rank"]:
 
 
 @labelled(("layer", "index"), "singular values of every layer")
-@takes_networks
+@checks_arguments
 def layer_singular_values(network: Network) -> Float[Array, "layer index"]:
     """Singular values of every layer, shape (layer, index), largest first, padded with NaN.
 

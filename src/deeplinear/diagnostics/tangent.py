@@ -10,6 +10,7 @@ layers Braun et al. (2022) and Domine et al. (2025).
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -21,7 +22,9 @@ from jaxtyping import Array, Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .. import _memory
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
+from .._arrays import floats, position
+from .._linalg import on_device
 from ..network import Network
 
 DENSE = 1024  # rows up to which `spectrum` forms the matrix: 8 MB, a quarter of a second
@@ -58,7 +61,7 @@ class TangentKernel(eqx.Module):
         >>> TangentKernel.two_layer([[4.0]], [[9.0]]).full().tolist()
         [[13.0]]
         """
-        gram_in, gram_out = jnp.asarray(gram_in, dtype=float), jnp.asarray(gram_out, dtype=float)
+        gram_in, gram_out = on_device(floats("gram_in", gram_in)), on_device(floats("gram_out", gram_out))
         for name, gram in (("gram_in", gram_in), ("gram_out", gram_out)):
             if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2]:
                 raise ValueError(f"`{name}`: has shape {gram.shape}; give a square matrix, or a stack of them")
@@ -76,8 +79,8 @@ class TangentKernel(eqx.Module):
         >>> ntk(Network([[[2.0]], [[3.0]]])).on([[1.0], [10.0]]).full().tolist()
         [[13.0, 130.0], [130.0, 1300.0]]
         """
-        X = jnp.asarray(X, dtype=float)
-        if not self.on_maps or X.ndim != 2 or X.shape[1] != self.inputs.shape[-1]:
+        X = on_device(floats("X", X, 2, "(n, d_x), samples in rows"))
+        if not self.on_maps or X.shape[1] != self.inputs.shape[-1]:
             raise ValueError(
                 f"`X`: has shape {X.shape}; give samples in rows of {self.inputs.shape[-1]} inputs, to a kernel on maps"
             )
@@ -169,12 +172,28 @@ class TangentKernel(eqx.Module):
         blocks = jnp.einsum("...lab,...lij->...aibj", self.outputs, self.inputs)
         return blocks.reshape(*blocks.shape[:-4], n, n)
 
+    def __len__(self) -> int:
+        """Length of the first leading axis; `TypeError` for a single kernel."""
+        if self.outputs.ndim < 4:
+            raise TypeError("a single kernel has no length; kernels over time or members have")
+        return self.outputs.shape[0]
+
     def __getitem__(self, index: Any) -> "TangentKernel":
-        """The kernel at an index of the leading axes."""
-        return jax.tree.map(lambda factor: factor[index], self)
+        """The kernel at an index, or a tuple of them, of the leading axes; `IndexError` beyond their ends."""
+        indices, lengths = index if isinstance(index, tuple) else (index,), self.outputs.shape[:-3]
+        if len(indices) > len(lengths):
+            raise IndexError(f"this kernel has {len(lengths)} leading axes; got {len(indices)} indices")
+        places = tuple(position(i, n, "kernels") for i, n in zip(indices, lengths, strict=False))
+        return jax.tree.map(lambda factor: factor[places], self)
+
+    def __iter__(self) -> Iterator["TangentKernel"]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return True
 
 
-@takes_networks
+@checks_arguments
 def ntk(network: Network) -> TangentKernel:
     r"""The tangent kernel of a network on maps, $K = \sum_l W_{l+1:h} W_{l+1:h}^T \otimes W_{1:l-1}^T W_{1:l-1}$.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from ..frames import shared_frames
 from ..network import Network
 from ..objectives import SquaredError
@@ -91,7 +91,7 @@ def _between(above: Array, values: np.ndarray, below: Array) -> np.ndarray:
     return (np.asarray(above) * values[:, None, :]) @ np.asarray(below).T
 
 
-@takes_networks
+@checks_arguments
 def decoupled(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Decoupled:
     r"""Gradient flow of a network that is aligned with the modes of the data, at any depth, balanced or not.
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from ..network import Network
 from ..sequences import ROUNDING, TaskSequence
 from ..trajectory import Trajectory
@@ -136,7 +136,7 @@ class Sequence(eqx.Module):
         return Trajectory(ts, networks, objective=self.tasks)
 
 
-@takes_networks
+@checks_arguments
 def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLERANCE) -> Sequence:
     r"""The exact gradient flow of a lambda-balanced two-layer network through tasks learned one after another.
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import check_decay, takes_networks
+from .._arguments import check_decay, checks_arguments
 from ..decayed_modes import decay_thresholds as decay_thresholds
 from ..decayed_modes import decayed_fixed_points as decayed_fixed_points
 from ..network import Network
@@ -37,7 +37,7 @@ def decayed_mode_strength(ts: Any, u0: Any, s: Any, gamma: Any, input_variance: 
     return mode_strength(ts, u0, s - gamma, 2, input_variance)
 
 
-@takes_networks
+@checks_arguments
 def decayed_imbalance(network: Network, ts: Any, weight_decay: float) -> tuple[Float[Array, "time _ _"], ...]:
     r"""Imbalance of every junction along the flow of any objective with weight decay $\gamma$.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import numpy as np
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
@@ -165,7 +165,7 @@ Solution = Regression | Decoupled | TwoLayer | Balanced
 """Callable with times (time,), for `ts`, `end_to_end` and `loss`; `checks` and `trajectory(ts)` beside it."""
 
 
-@takes_networks
+@checks_arguments
 def applicable(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Applicability:
     """Which theorems apply to gradient flow from `network`, and by how much the others fail: a table of `Check`s.
 
@@ -187,7 +187,7 @@ def applicable(objective: SquaredError, network: Network, *, tolerance: float = 
     return Applicability(tuple(measured))
 
 
-@takes_networks
+@checks_arguments
 def solve(
     objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, approximate: bool = False
 ) -> Solution | Approximation:

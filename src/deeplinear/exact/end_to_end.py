@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.integrate import DOP853
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from .._linalg import rank_tolerance
 from ..network import Network
 from ..objectives import SquaredError
@@ -89,7 +89,7 @@ class Balanced(eqx.Module):
         return Trajectory(ts, networks)
 
 
-@takes_networks
+@checks_arguments
 def balanced(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Balanced:
     r"""Gradient flow of a 0-balanced network of any depth, for any $\Sigma_{xx}$, from its end-to-end matrix alone.
 
@@ -121,6 +121,7 @@ def balanced(objective: SquaredError, network: Network, *, tolerance: float = TO
     return Balanced(objective, network, checks, Network(core), tuple(jnp.asarray(R) for R in frames))
 
 
+@checks_arguments
 def end_to_end_velocity(W: Float[Array, "out in"], residual: Float[Array, "out in"], depth: int) -> Array:
     r"""$\dot W = \sum_{l=1}^h (W W^T)^{(h-l)/h} \, \Xi \, (W^T W)^{(l-1)/h}$ of a 0-balanced network of h layers.
 

@@ -11,7 +11,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array
 
-from .._arguments import check_decay, check_times, takes_networks
+from .._arguments import check_decay, check_times, checks_arguments
 from .._arrays import traced
 from .._linalg import thin_svd
 from ..network import Network
@@ -149,7 +149,7 @@ class TwoLayer(eqx.Module):
         )
 
 
-@takes_networks
+@checks_arguments
 def two_layer(
     objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, weight_decay: Any = 0.0
 ) -> TwoLayer:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._arguments import check_decay, takes_networks
+from .._arguments import check_decay, checks_arguments
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
@@ -45,7 +45,7 @@ class Regression(eqx.Module):
         return Trajectory(curve.ts, networks, objective=self.objective)
 
 
-@takes_networks
+@checks_arguments
 def regression(objective: SquaredError, network: Network, *, weight_decay: Any = 0.0) -> Regression:
     r"""Gradient flow of a network of one layer, for any $\Sigma_{xx}$, singular ones included.
 

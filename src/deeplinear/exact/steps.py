@@ -4,17 +4,18 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
+from .._arrays import floats, number, traced
+from .._checks import check_whole
 from ..network import Network
 from ..objectives import SquaredError
 from .assumptions import TOLERANCE, Check, require
 from .question import Curve, check_objective, gradients
 
 
-@takes_networks
+@checks_arguments
 def descent_regression(objective: SquaredError, network: Network, learning_rate: Any, ks: Any) -> Curve:
     r"""Gradient descent of one layer after k steps, for any $\Sigma_{xx}$, singular ones included.
 
@@ -34,10 +35,9 @@ def descent_regression(objective: SquaredError, network: Network, learning_rate:
     off = 0.0 if network.depth == 1 else float("inf")
     require([Check("descent of one layer", "the network has one layer", off, 0.0)])
     _check_rate(learning_rate)
-    if not isinstance(ks, Tracer):
-        ks = np.asarray(ks, dtype=float)
-        if ks.ndim != 1 or (ks < 0).any() or (ks != np.round(ks)).any():
-            raise ValueError("`ks`: give a list of whole numbers of steps, each at least 0")
+    ks = floats("ks", ks, 1, "(time,), whole numbers of steps")
+    if not traced(ks) and ((ks < 0).any() or (ks != np.round(ks)).any()):
+        raise ValueError("`ks`: give a list of whole numbers of steps, each at least 0")
     k = jnp.asarray(ks, dtype=float)[:, None]
     variances, Q = objective.input_spectrum
     step = (learning_rate * objective.factor * variances)[None, :]
@@ -51,7 +51,7 @@ def descent_regression(objective: SquaredError, network: Network, learning_rate:
     return Curve(learning_rate * k[:, 0], (left + optimum) @ Q.T, objective.minimum + excess)
 
 
-@takes_networks
+@checks_arguments
 def balance_drift(objective: Any, network: Network, learning_rate: Any) -> tuple[Float[Array, "_ _"], ...]:
     r"""Change of the imbalance in one step of gradient descent, exactly, for any objective of the end-to-end matrix.
 
@@ -68,6 +68,7 @@ def balance_drift(objective: Any, network: Network, learning_rate: Any) -> tuple
     return tuple(learning_rate**2 * (G[l + 1].T @ G[l + 1] - G[l] @ G[l].T) for l in range(len(G) - 1))
 
 
+@checks_arguments
 def stability_limit(objective: SquaredError, depth: int) -> float:
     r"""Learning rate above which gradient descent leaves a 0-balanced global minimum.
 
@@ -82,8 +83,7 @@ def stability_limit(objective: SquaredError, depth: int) -> float:
     Source: the largest of `balanced_hessian_spectrum`; Cohen et al. (2021) for its use.
     """
     check_objective(objective)
-    if depth < 1:
-        raise ValueError(f"`depth`: a network has at least one layer, not {depth}")
+    depth = check_whole("depth", depth, 1)
     variances = np.linalg.eigvalsh(np.asarray(objective.sigma_xx))
     if depth > 1:
         spread = float(np.ptp(variances) / max(variances[-1], 1e-300))
@@ -93,6 +93,7 @@ def stability_limit(objective: SquaredError, depth: int) -> float:
     return 2 / sharpness if sharpness > 0 else float("inf")
 
 
+@checks_arguments
 def descent_mode_factors(weights: Any, s: float, learning_rate: float, input_variance: float = 1.0) -> np.ndarray:
     r"""Factors by which one step of descent multiplies $\xi_i^2 - \xi_j^2$ of a decoupled mode, (layer, layer).
 
@@ -105,9 +106,8 @@ def descent_mode_factors(weights: Any, s: float, learning_rate: float, input_var
 
     Source: one step of $\xi_i \mathrel{+}= \eta e \prod_{k \ne i} \xi_k$, squared.
     """
-    xi = np.asarray(weights, dtype=float)
-    if xi.ndim != 1 or not np.isfinite(xi).all():
-        raise ValueError(f"`weights`: have shape {xi.shape}; give one finite weight a layer")
+    xi, s = floats("weights", weights, 1, "(layer,)"), number("s", s, "a finite number")
+    input_variance = number("input_variance", input_variance, "a finite number of at least 0", low=0.0)
     _check_rate(learning_rate)
     error, h = s - input_variance * np.prod(xi), xi.size
     factors = np.ones((h, h))
@@ -118,6 +118,7 @@ def descent_mode_factors(weights: Any, s: float, learning_rate: float, input_var
     return factors
 
 
+@checks_arguments
 def escape_steps(u1: float, u0: float, s: float, learning_rate: float) -> tuple[int, int]:
     r"""Bounds on the number of descent steps in which a decoupled 0-balanced two-layer mode first reaches strength u1.
 
@@ -132,6 +133,7 @@ def escape_steps(u1: float, u0: float, s: float, learning_rate: float) -> tuple[
 
     Source: the step of a balanced scalar mode; its limit of small steps is the logistic curve.
     """
+    u1, u0, s = (number(name, value, "a finite number") for name, value in (("u1", u1), ("u0", u0), ("s", s)))
     if not 0 < u0 <= u1 < s:
         raise ValueError(f"`u0`, `u1`: got {u0} and {u1} with s = {s}; the bounds need 0 < u0 <= u1 < s")
     _check_rate(learning_rate)
@@ -141,5 +143,4 @@ def escape_steps(u1: float, u0: float, s: float, learning_rate: float) -> tuple[
 
 
 def _check_rate(learning_rate: Any) -> None:
-    if not isinstance(learning_rate, Tracer) and not (np.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"`learning_rate`: got {learning_rate}; give a finite number above 0")
+    number("learning_rate", learning_rate, "a finite number above 0", above=0.0)

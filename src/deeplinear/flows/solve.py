@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from .._arguments import check_decay, check_times, takes_networks
+from .._arguments import check_decay, check_times, checks_arguments
 from .._checks import check_whole
 from ..masks import check_mask
 from ..network import Network
@@ -49,7 +49,7 @@ SOLVERS = {
 
 
 @through_tasks
-@takes_networks
+@checks_arguments
 def gradient_flow(
     objective: Callable | list | tuple,
     network: Network,

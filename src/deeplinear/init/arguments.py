@@ -5,13 +5,13 @@ from itertools import pairwise
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
 from .. import _memory
+from .._arrays import floats, number, traced
 from .._checks import check_whole, shown
+from .._linalg import on_device
 from .._types import Key
 
 DRAWN = 3
@@ -32,12 +32,15 @@ def check_key(key: Key) -> PRNGKeyArray:
 
 def check_widths(widths: Sequence[int]) -> tuple[int, ...]:
     """Widths (d_x, d_1, ..., d_y) as ints."""
-    if len(widths) < 2:
-        raise ValueError(f"`widths`: got {tuple(widths)}; give at least the number of inputs and of outputs")
+    if isinstance(widths, str) or not hasattr(widths, "__iter__"):
+        raise ValueError(f"`widths`: got {shown(widths)}; give a list (d_x, d_1, ..., d_y)")
+    found = tuple(widths)
+    if len(found) < 2:
+        raise ValueError(f"`widths`: got {found}; give at least the number of inputs and of outputs")
     try:
-        return tuple(check_whole("widths", d, 1) for d in widths)
+        return tuple(check_whole("widths", d, 1) for d in found)
     except ValueError:
-        raise ValueError(f"`widths`: got {shown(tuple(widths))}; every width is an int of at least 1") from None
+        raise ValueError(f"`widths`: got {shown(found)}; every width is an int of at least 1") from None
 
 
 def check_drawn(widths: Sequence[int], bases: bool = False) -> tuple[int, ...]:
@@ -56,23 +59,17 @@ def check_drawn(widths: Sequence[int], bases: bool = False) -> tuple[int, ...]:
 
 def check_scale(scale: Any) -> Any:
     """A scale above 0, as a float unless JAX traces it."""
-    if isinstance(scale, Tracer):
-        return scale
-    if scale is None or not np.isfinite(scale) or scale <= 0:
-        raise ValueError(f"`scale`: got {scale}; give a finite number above 0")
-    return float(scale)
+    return number("scale", scale, "a finite number above 0", above=0.0)
 
 
 def check_product(product: Any, widths: tuple[int, ...]) -> Array:
     """An end-to-end matrix that these widths allow; its numbers are not looked at where JAX traces them."""
-    product = jnp.asarray(product, dtype=float)
+    product = floats("product", product, 2, "(d_y, d_x)")
     if product.shape != (widths[-1], widths[0]):
         raise ValueError(f"`product`: has shape {product.shape}; for these widths it must be {(widths[-1], widths[0])}")
-    if isinstance(product, Tracer):
+    if traced(product):
         return product
-    if not jnp.isfinite(product).all():
-        raise ValueError("`product`: has entries that are NaN or infinite; give a finite matrix")
     s, rank = np.linalg.svd(product, compute_uv=False), min(widths)
     if len(s) > rank and s[rank] > RANK * s[0]:
         raise ValueError(f"`product`: has rank above {rank}, the smallest of the widths; widen that layer")
-    return product
+    return on_device(product)

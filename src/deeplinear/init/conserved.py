@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arrays import floats, number
 from .._linalg import from_svd, haar
 from .._types import Key
 from ..network import Network
@@ -200,10 +201,8 @@ def _checked(
     product: Any, imbalances: Sequence[Any], widths: Sequence[int] | None
 ) -> tuple[np.ndarray, list[np.ndarray], tuple[int, ...]]:
     """The product and symmetric matrices, of shapes that fit."""
-    product = np.asarray(product, dtype=float)
-    if product.ndim != 2 or not product.size:
-        raise ValueError(f"`product`: has shape {product.shape}; give a matrix (d_y, d_x)")
-    given = [np.asarray(C, dtype=float) for C in imbalances]
+    product = floats("product", product, 2, "(d_y, d_x)")
+    given = [floats("imbalances", C, part=f"C_{l} ") for l, C in enumerate(imbalances, start=1)]
     if widths is None:
         if any(C.ndim != 2 for C in given):
             raise ValueError(
@@ -217,8 +216,6 @@ def _checked(
     for l, (C, d) in enumerate(zip(given, widths[1:-1], strict=True), start=1):
         if C.ndim not in (0, 2) or (C.ndim == 2 and C.shape != (d, d)):
             raise ValueError(f"`imbalances`: C_{l} has shape {C.shape}; it must be {(d, d)}, or one number")
-        if not np.isfinite(C).all():
-            raise ValueError(f"`imbalances`: C_{l} has entries that are NaN or infinite; give finite numbers")
         C = C * np.eye(d) if C.ndim == 0 else C
         if np.abs(C - C.T).max() > 1e-10 * np.abs(C).max():
             raise ValueError(f"`imbalances`: C_{l} is not symmetric; W^T W and W W^T are")
@@ -235,8 +232,7 @@ def _feasible(lam: Any, widths: tuple[int, ...]) -> Array:
         if d_1 > d_x:
             lam = eqx.error_if(lam, lam < 0, f"`lam`: is below 0, which widths {widths} forbid (d_1 > d_x)")
         return lam
-    if np.ndim(lam) or not np.isfinite(lam):
-        raise ValueError(f"`lam`: got {lam}; give one finite number (jax.vmap maps over several)")
+    lam = number("lam", lam, "one finite number (jax.vmap maps over several)")
     for wrong, sign, side, layer, room in (
         (lam > 0 and d_1 > d_y, "above", "outputs", "W_2^T W_2", d_y),
         (lam < 0 and d_1 > d_x, "below", "inputs", "W_1 W_1^T", d_x),

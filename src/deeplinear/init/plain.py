@@ -6,10 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
+from .._arrays import floats, number
 from .._linalg import from_svd, haar, thin_svd
 from .._types import Key
 from ..network import Network
@@ -119,8 +118,7 @@ def from_product(key: Key, widths: Sequence[int], product: Any, condition: float
 
     Source: the action of the hidden general linear groups, Altafini, section 3.5.
     """
-    if not isinstance(condition, Tracer) and not 1 <= condition < np.inf:
-        raise ValueError(f"`condition`: got {condition}; a condition number is finite and at least 1")
+    number("condition", condition, "a condition number, finite and at least 1", low=1.0)
     widths = check_drawn(widths, bases=True)
     depth, rank = len(widths) - 1, min(widths)
     U, s, V = thin_svd(check_product(product, widths))
@@ -156,8 +154,8 @@ def decoupled(key: Key, objective: SquaredError, widths: Sequence[int], strength
             f"`widths`: go from {widths[0]} to {widths[-1]}, but the objective has {V.shape[0]} inputs and "
             f"{U.shape[0]} outputs"
         )
-    strengths = np.asarray(strengths, dtype=float)
-    if strengths.ndim > 1 or strengths.size not in (1, s.size) or not np.isfinite(strengths).all():
+    strengths = floats("strengths", strengths, (0, 1), "(mode,), or one number")
+    if strengths.size not in (1, s.size):
         raise ValueError(
             f"`strengths`: came with shape {strengths.shape}; give one finite number, or one for each of {s.size} modes"
         )

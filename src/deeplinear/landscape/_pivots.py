@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from .._checks import Check
 from ..network import Network
 from .doors import host_weights
@@ -62,7 +62,7 @@ def pivots_of(found: Ranks, r: int) -> tuple[Pivot, ...]:
     )
 
 
-@takes_networks
+@checks_arguments
 def pivots(objective: Any, network: Network, *, tolerance: float = RANK_TOLERANCE) -> tuple[Pivot, ...]:
     r"""All pairs of layers i > j with the ranks that decide whether the network is tightened.
 
@@ -82,7 +82,7 @@ def pivots(objective: Any, network: Network, *, tolerance: float = RANK_TOLERANC
     return _looked_at(objective, network, tolerance)[0]
 
 
-@takes_networks
+@checks_arguments
 def tightened(objective: Any, network: Network, *, tolerance: float = RANK_TOLERANCE) -> Check:
     r"""Whether every pivot, a pair of layers i > j, has a product of rank r around it, r the rank of W.
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from ..network import Network
 from ._pivots import Pivot, pivots_of
 from .certificate import Certificate, certificate_of
@@ -73,7 +73,7 @@ class Classification:
     """Whether a decision about ranks, modes or the critical point itself is not clear; `message` says which."""
 
 
-@takes_networks
+@checks_arguments
 def classify(
     objective: Any,
     network: Network,

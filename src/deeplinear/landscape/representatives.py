@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from .._arguments import checks_arguments
 from .._types import Key
 from ..init.arguments import check_drawn, check_key
 from ..network import Network
@@ -19,6 +20,7 @@ VANISH = 1e-10
 """Share of the product of norms below which a product of given blocks counts as zero."""
 
 
+@checks_arguments
 def network_on_fibre(
     objective: Any,
     signature: Sequence[int],

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import checks_arguments
 from .._dataset import Dataset
 from ..conventions import TIME_UNIT
 from ..trajectory import Trajectory
@@ -21,6 +22,7 @@ EXACT = 2**53
 """Counts up to which JSON and everyone who reads it know integers."""
 
 
+@checks_arguments
 def atlas(
     objective: Any, widths: Iterable[int], max_rank: int | None = None, trajectory: Trajectory | None = None
 ) -> Dataset:

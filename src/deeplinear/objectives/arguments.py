@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
-from .._arrays import floats, readable, traced
+from .._arrays import LARGEST, floats, readable, traced
 from .._linalg import on_device
 
 
 def numbers(name: str, value: Any, ndim: int | tuple[int, ...], axes: str) -> Array:
     """`value` as JAX's floats with `ndim` axes, none of them empty; `ValueError` for other shapes, NaN and infinity."""
-    return on_device(floats(name, value, ndim, axes, instead="drop or fill them first"))
+    return on_device(floats(name, value, ndim, axes, instead="drop or fill them first", largest=LARGEST))
 
 
 def samples(X: Any, Y: Any, name: str = "Y") -> tuple[Array, Array]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import checks_arguments
 from .._checks import Check
 from .._linalg import rank_tolerance
 from ..init.arguments import check_widths
@@ -17,6 +18,7 @@ EQUAL_SUMS = 16 * float(np.finfo(float).eps)
 """Sums closer than this share of the largest count as equal: rounding. Sums are dense: a wider one finds equal ones."""
 
 
+@checks_arguments
 def full_rank_and_wide(objective: SquaredError, widths: Sequence[int], Y: Any = None) -> tuple[Check, ...]:
     r"""The survey's assumption 1: X and Y have full row rank, and every layer is at least as wide as the output.
 
@@ -59,6 +61,7 @@ def full_rank_and_wide(objective: SquaredError, widths: Sequence[int], Y: Any = 
     )
 
 
+@checks_arguments
 def generic_spectrum(objective: SquaredError) -> tuple[Check, ...]:
     r"""The survey's assumption 2: singular values nonzero and distinct, and so all partial sums of their squares.
 

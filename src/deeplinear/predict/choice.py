@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from ..exact.assumptions import Check
 from ..exact.dispatch import THEOREMS
 from ..network import Network
@@ -22,7 +22,7 @@ MAX_COLUMNS = 200
 """Columns of Q = [W_1^T; W_2] from which root finding on the two-layer solution does, most of it for compilation."""
 
 
-@takes_networks
+@checks_arguments
 def learning_times(objective: SquaredError, network: Network) -> Prediction:
     r"""Predicted half-time of every mode: when its strength reaches half of its final value.
 

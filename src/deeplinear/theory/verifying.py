@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from .. import records
-from .._arguments import takes_networks
+from .._arguments import checks_arguments
 from .._checks import check_whole
 from .._dataset import Dataset
 from .._linalg import one_thread
@@ -37,7 +37,7 @@ def statements() -> tuple[Statement, ...]:
     return tuple(sorted(found, key=lambda each: _order(each.key)))
 
 
-@takes_networks
+@checks_arguments
 def verify(
     objective: Any,
     network: Network,
