@@ -102,6 +102,11 @@ def test_damaged_arrays_are_never_unpickled(tmp_path, monkeypatch):
         ("no.csv", "y", r"^`path`: 'no.csv' is not there$"),
         ("x.npy,no.npy", None, r"^`path`: 'no.npy' is not there$"),
         ("x.txt", None, r"^`path`: 'x.txt' has suffix '.txt'; give .npz, .npy, .csv, .tsv, .parquet$"),
+        (
+            "t.csv.gz",
+            "y",
+            r"^`path`: 't.csv.gz' has suffix '.gz'; unpack it and give .npz, .npy, .csv, ",
+        ),
         ("x.npy", None, r"^`path`: got 'x.npy'; give the inputs and the outputs, as in 'x.npy,y.npy'$"),
         (("x.npy", "x.npy"), "y", r"^`path`: got 'x.npy'; give the inputs and the outputs"),
         (("x.txt", "x.npy"), None, r"^`path`: got 2 files; only .npy files come in pairs \(inputs, outputs\)$"),
@@ -122,6 +127,7 @@ def test_paths_that_cannot_be_read(tmp_path, monkeypatch, path, target, message)
     np.save("x.npy", np.eye(2))
     np.savez("x.npz", x=np.eye(2), y=np.eye(2))
     Path("x.txt").touch()
+    Path("t.csv.gz").touch()
     os.mkfifo("pipe.csv")
     os.symlink("nowhere.csv", "gone.csv")
     with pytest.raises(ValueError, match=message):

@@ -69,6 +69,8 @@ def test_targets_of_both_kinds_in_the_order_asked_for(tmp_path, target):
         "a\tb\n1\t2\n3\t4\n",
         "a|b\n1|2.\n3|4\n",
         "a,b,\n1,2,\n3,4,\n",
+        "a b\n1 2\n3 4\n",
+        ' a   "b" \n 1    2  \n3 4\n',
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32", "utf-8-sig"])
@@ -103,9 +105,7 @@ def test_decimal_commas(tmp_path):
 def test_tabs_and_a_name_with_a_comma(tmp_path):
     assert load(written(tmp_path, "a\tb,c\n1\t2\n", "t.tsv"), target="b,c").output_names == ("b,c",)
     refused(tmp_path, "a;y|z\n1;2|3\n", r"^`path`: 't.csv' may be separated by semicolons or by bars; separate its col")
-    refused(
-        tmp_path, "a y\n1 2\n", r"^`path`: 't.csv' has one column, 'a y'; its columns must be separated by commas, "
-    )
+    refused(tmp_path, "y\n1\n", r"^`path`: 't.csv' has one column, 'y'; its columns must be separated by commas, ")
 
 
 MISSING = ["", "?", ".", "-", "--", "None", "<NA>", "#N/A", "#DIV/0!", "missing", "NA", "n/a", "NaN", "null", "N.A."]

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplinear.tasks import load
+from deeplinear import loading
+from deeplinear.data import check_samples
+from deeplinear.tables import Choice
 
 pa = pytest.importorskip("pyarrow")
 import pandas as pd  # noqa: E402
@@ -21,6 +23,13 @@ SEPARATORS = ",;\t|"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("tables")
+
+
+def load(path, target=None, missing="refuse"):
+    """What `tasks.load` reads, before moments are taken."""
+    samples = loading.read(path, Choice(target, missing=missing))
+    X, Y = check_samples(samples.X, samples.Y)
+    return samples._replace(X=X, Y=Y)
 
 
 def plain_files() -> dict[str, bytes]:
@@ -87,13 +96,15 @@ def strict_text(content: bytes, names: set[str]) -> dict[str, list[str]]:
             break
         except UnicodeDecodeError:
             continue
-    for separator in SEPARATORS:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
-        rows = [[" ".join(cell.split()) for cell in row] for row in rows]
+    for separator in f"{SEPARATORS} ":
+        if separator == " ":
+            text = "\n".join(" ".join(line.split(" ")).strip() for line in text.splitlines())
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator == " "))
+        rows = [[cell.strip() for cell in row] for row in rows]
         rows = [row for row in rows if row not in ([], [""])]
-        if names <= set(rows[0]):
+        header, rows = [" ".join(name.split()) for name in rows[0]], rows[1:]
+        if names <= set(header):
             break
-    header, rows = rows[0], rows[1:]
     shift = len(rows[0]) - len(header)
     assert shift in (0, 1) and {len(row) for row in rows} == {len(header) + shift}
     return {name: [row[header.index(name) + shift] for row in rows] for name in names}
@@ -108,7 +119,7 @@ def check_columns(task, cells: dict[str, list]) -> None:
         np.testing.assert_array_equal(task.Y[:, 0], [number(cell) for cell in cells["y"]])
     else:
         found = [task.output_names[i].removeprefix("y=") for i in task.Y.argmax(axis=1)]
-        assert found == [" ".join(str(cell).split()) for cell in cells["y"]] or found == cells["y"]
+        assert found == [str(cell).strip() for cell in cells["y"]]
         np.testing.assert_array_equal(task.Y.sum(axis=1), 1)
 
 
@@ -168,6 +179,13 @@ dialects = st.fixed_dictionaries(
 )
 
 
+def is_utf8(content: bytes) -> bool:
+    try:
+        return not content.isascii() and bool(content.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 @pytest.mark.search
 @given(
     tables, dialects, st.sampled_from(["csv", "tsv", "parquet"]), st.lists(words, min_size=6, max_size=6, unique=True)
@@ -188,6 +206,8 @@ def test_tables_come_back_as_they_were_written(folder, table, dialect, suffix, n
         if dialect["sep"] == ",":
             dialect["decimal"] = "."
         frame.to_csv(file, **dialect)
+        if dialect["encoding"] == "cp1252" and is_utf8(file.read_bytes()):  # the same bytes in both: nobody can tell
+            return
     task = load(file, target="y", missing="drop")
     assert task.input_names == tuple(expected.columns[:-1])
     np.testing.assert_array_equal(task.X, expected.iloc[:, :-1].to_numpy(float))

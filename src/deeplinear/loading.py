@@ -29,7 +29,8 @@ def read(path: str | os.PathLike | Sequence, choice: Choice) -> Samples:
         return _whole(files[0], lambda: _read_npz(files[0], choice))
     if suffix in tables.READERS:
         return _whole(files[0], lambda: tables.read(files[0], choice))
-    raise ValueError(f"`path`: {files[0].name!r} has suffix {suffix!r}; give {', '.join(SUFFIXES)}")
+    hint = "unpack it and " if suffix in (".gz", ".bz2", ".xz", ".zip", ".zst") else ""
+    raise ValueError(f"`path`: {files[0].name!r} has suffix {suffix!r}; {hint}give {', '.join(SUFFIXES)}")
 
 
 def _whole(file: Path, read: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Tables of text: four separators, quotes, UTF-8, UTF-16 or cp1252; split by Python's own csv, which is strict."""
+"""Tables of text: five separators, quotes, UTF-8, UTF-16 or cp1252; split by Python's own csv, which is strict."""
 
 import codecs
 import csv
@@ -11,6 +11,8 @@ from .cells import Decimals
 from .source import BLOCK_CELLS, Block, Source, batches, clean_name
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+BLANK = " "
+"""Separates columns where none of those does; any number of blanks then counts as one."""
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",  # begins as UTF-16 does, so it is tried first
@@ -100,6 +102,8 @@ def _separator(file: Path, encoding: str) -> str:
     found = [separator for separator in SEPARATORS if width.get(separator, 0) > 1]
     if not found and own in faults:
         raise faults[own]
+    if not found and len(next(_rows(file, encoding, BLANK))[1]) > 1:
+        return BLANK
     if len(found) == 1:
         return found[0]
     words = [SEPARATORS[separator] for separator in found]
@@ -110,7 +114,7 @@ def _separator(file: Path, encoding: str) -> str:
         )
     raise ValueError(
         f"`path`: {file.name!r} has one column, {header[0]!r:.60}; its columns must be separated by commas, "
-        "semicolons, tabs or bars"
+        "semicolons, tabs, bars or blanks"
     )
 
 
@@ -118,7 +122,8 @@ def _rows(file: Path, encoding: str, separator: str) -> Rows:
     """The line (from 1) and the stripped cells of every row that is not blank, the header first."""
     line = 1
     with open(file, encoding=encoding, newline="") as stream:
-        reader = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
+        lines = (line.rstrip() + "\n" for line in stream) if separator == BLANK else stream
+        reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
         try:
             for cells in reader:
                 row, start, line = [cell.strip() for cell in cells], line, reader.line_num + 1
