@@ -186,7 +186,9 @@ def test_a_rank_is_no_number_of_modes():
 
 def test_what_the_data_lack_is_not_the_networks_fault():
     """Centred one-hot classes: three outputs of rank two."""
-    data = synthetic.run([1.0, 0.5, 1e-17]).assign(mode_targets=("mode", [1.0, 0.5, 0.0]))
+    data = synthetic.run([1.0, 0.5, 0.1]).assign(
+        mode_targets=("mode", [1.0, 0.5, 0.0]), data_singular_values=("mode", [1.0, 0.5, 1e-17])
+    )
     data["half_time"][2] = data["half_time_predicted"][2] = np.nan
     assert reading.summary(data)[0] == "Both modes were learned, strongest first."
     assert "The data have rank 2: there is no mode 3." in told(data) and "no room" not in told(data)
