@@ -94,7 +94,9 @@ def storable(value: Any) -> Any:
     >>> storable("digits"), storable(3), storable({"kind": "time", "at": None}), storable([1, 2]), storable(None)
     ('digits', 3, '{"kind": "time", "at": null}', '[1, 2]', 'null')
     """
-    if isinstance(value, str | np.ndarray):
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # a lone surrogate is no text
+    if isinstance(value, np.ndarray):
         return value
     if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) and abs(value) < SMALL:
         return value

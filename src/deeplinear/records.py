@@ -349,6 +349,11 @@ def _storable(data: xr.Dataset) -> xr.Dataset:
                 f"`data`: variable {name!r} has type {variable.dtype}; convert it to text or to numbers of at most "
                 "64 bits per part"
             )
+        if variable.dtype.kind in "UT":
+            try:
+                "".join(variable.values.ravel().tolist()).encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"`data`: variable {name!r} has text that is no UTF-8 ({error.reason})") from None
     stored = _with_text(data, "U", TEXT).drop_encoding()
     for name, variable in stored.variables.items():
         variable.attrs = plain(variable.attrs, f"{name}.attrs")
