@@ -1,7 +1,6 @@
 """The dataset that the library returns: xarray's, with attributes that netCDF can store and a group inside."""
 
 import json
-import numbers
 from typing import Any
 
 import numpy as np
@@ -98,10 +97,10 @@ def storable(value: Any) -> Any:
         return value.encode("utf-8", "replace").decode()  # a lone surrogate is no text
     if isinstance(value, np.ndarray):
         return value
-    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) and abs(value) < SMALL:
-        return value
     if isinstance(value, float | np.floating):
-        return float(value)
+        return value
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and -SMALL < value < SMALL:
+        return value
     return json.dumps(value, default=_plain, ensure_ascii=False)
 
 

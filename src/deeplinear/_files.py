@@ -159,7 +159,7 @@ def claimed(candidates: Iterable[Path], overwrite: bool, ours: Ours, argument: s
                 folder.rmdir()
 
     with _cleaned(clean):
-        path = Path()
+        candidate = path = Path()
         try:
             for candidate in candidates:
                 path = check_name(candidate, argument)
@@ -176,7 +176,7 @@ def claimed(candidates: Iterable[Path], overwrite: bool, ours: Ours, argument: s
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise ValueError(f"`{argument}`: {str(path)!r} cannot be written ({reason}); choose another path") from None
-        yield path
+        yield candidate
 
 
 def _make_parents(folder: Path, made: list[Path]) -> None:
