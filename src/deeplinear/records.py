@@ -27,6 +27,8 @@ STORABLE = {"bool", "float16", "float32", "float64", "complex64", "complex128"} 
 }
 """Types of numbers that every reader of zarr knows."""
 GROUP = "zarr.json"
+MOST_METADATA = 2**28
+"""Bytes of a zarr.json that is looked at: attributes and hashes take some kilobytes."""
 MISMATCH = "its files do not match their hashes"
 MOST_PACKED = 2**15
 """Zstandard packs a block of at most 128 KiB into at least 4 bytes (RFC 8878, section 3.1.1.2)."""
@@ -220,7 +222,7 @@ def _damaged(path: Path, why: str) -> ValueError:
 def _seal(path: Path) -> dict[str, Any]:
     """The seal of a record, its parts checked for their types and its names for where they lead."""
     try:
-        group = read_plain(path / GROUP)
+        group = read_plain(path / GROUP, MOST_METADATA)
     except (OSError, ValueError):
         raise ValueError(
             f"`path`: {str(path)!r} is not a record (a folder with a zarr.json); give one that `save` made"
