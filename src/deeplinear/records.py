@@ -262,7 +262,7 @@ def _loaded(path: Path, share: float) -> xr.Dataset:
     files = _contents(path, seal, share)
     try:
         needed = sum(_declared_bytes(name, files) for name in seal["order"])
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError):
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RuntimeError, MemoryError):
         raise _damaged(path, "its arrays are not as large as they say") from None
     _memory.check("path", f"the record {str(path)!r}", needed, "load it where there is more", share)
     try:
@@ -312,12 +312,24 @@ def _declared_bytes(name: str, files: dict[str, bytes]) -> int:
     if not all(type(n) is int and n >= low for axis, low in ((shape, 0), (chunk, 1)) for n in axis):
         raise ValueError("sizes are no numbers")
     kind = array["data_type"]
-    stored, held = (np.dtype(kind).itemsize,) * 2 if isinstance(kind, str) and kind in STORABLE else (4, TEXT.itemsize)
-    chunks = [len(content) for file, content in files.items() if file.startswith(f"{name}/c")]
+    stored, held = (np.dtype(kind).itemsize,) * 2 if kind in STORABLE else (4, TEXT.itemsize)
+    contents = [content for file, content in files.items() if file.startswith(f"{name}/c")]
+    chunks = [len(content) for content in contents]
     count = math.prod(-(-n // size) for n, size in zip(shape, chunk, strict=True))
     if count != len(chunks) or math.prod(chunk) * stored > MOST_PACKED * min(chunks, default=math.inf):
         raise ValueError("chunks are missing, or too short for what they are said to hold")
+    if kind not in STORABLE and any(_texts_in(content, array["codecs"]) != math.prod(chunk) for content in contents):
+        raise ValueError("texts are more or fewer than said")  # the decoder believes the chunk and asks for that many
     return held * max(math.prod(shape), math.prod(chunk) if count else 0)
+
+
+def _texts_in(content: bytes, codecs: Any) -> int:
+    """How many texts a chunk says that it holds, in its first four bytes."""
+    if [codec["name"] for codec in codecs] != ["vlen-utf8", "zstd"]:
+        raise ValueError("texts are coded in another way")
+    from numcodecs.zstd import decompress
+
+    return int.from_bytes(bytes(decompress(content)[:4]), "little")
 
 
 def _parsed(text: bytes) -> Any:
