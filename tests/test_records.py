@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -119,6 +120,7 @@ def test_attributes_become_json(tmp_path):
             r"^`data`: has a variable named 3; use plain text without slashes or a leading",
         ),
         (xr.Dataset({"a/b": ("n", [1.0])}), r"^`data`: has a variable named 'a/b'; "),
+        (xr.Dataset({"x": ("n", ["a", "\udcff"])}), r"^`data`: variable 'x' has text that is no UTF-8 \(surrogates"),
         (xr.Dataset({"..": ("n", [1.0])}), r"^`data`: has a variable named '..'; "),
         (
             xr.Dataset(attrs={"a": {"b": [object()]}}),
@@ -324,6 +326,50 @@ def wrong_node(path):
     group.write_text(group.read_text().replace('"node_type": "group"', '"node_type": "graph"'))
 
 
+def link_to_zero(name):
+    return lambda path: ((path / name).unlink(), (path / name).symlink_to("/dev/zero"))
+
+
+def pipe(name):
+    return lambda path: ((path / name).unlink(), os.mkfifo(path / name))
+
+
+def sparse(name, size):
+    return lambda path: os.truncate(path / name, size)
+
+
+def sealed(more=None, **changes):
+    """A seal with other entries, or with more names of files."""
+
+    def change(path):
+        group = json.loads((path / "zarr.json").read_text())
+        seal = group["attributes"][records.SEAL]
+        seal |= changes
+        if more is not None:
+            seal["files"] |= more
+        (path / "zarr.json").write_text(json.dumps(group))
+
+    return change
+
+
+def declared(name, shape, chunk=None):
+    """An array that says another shape of itself, its hash made right."""
+
+    def change(path):
+        file, key = path / name / "zarr.json", f"{name}/zarr.json"
+        array = json.loads(file.read_text())
+        array["shape"] = shape
+        if chunk is not None:
+            array["chunk_grid"]["configuration"]["chunk_shape"] = chunk
+        file.write_text(json.dumps(array))
+        content = file.read_bytes()
+        seal = json.loads((path / "zarr.json").read_text())["attributes"][records.SEAL]
+        files = seal["files"] | {key: hashlib.sha256(content).hexdigest()}
+        sealed(files=files, bytes=seal["bytes"] | {key: len(content)})(path)
+
+    return change
+
+
 FILES = r"is damaged: its files do not match their hashes; restore it or run again$"
 
 
@@ -355,6 +401,33 @@ def future_format(path):
             lambda path: (path / "zarr.json").write_text("[]"),
             r"has no content hash; open other zarr folders with xarray",
         ),
+        (link_to_zero("zarr.json"), r"is not a record"),
+        (link_to_zero("loss/c/0"), r"is damaged: its 'loss/c/0' is a link; restore it or run again$"),
+        (link_in_place_of("loss"), r"is damaged: its 'loss/c/0' is a link; restore it or run again$"),
+        (link_in_place_of("loss/c/0"), r"is damaged: its 'loss/c/0' is a link; restore it or run again$"),
+        (pipe("zarr.json"), r"is not a record"),
+        (pipe("loss/c/0"), FILES),
+        (sealed(files={}), r"is damaged: it has no hash of 'loss'; restore it or run again$"),
+        (sealed(files=[]), r"is damaged: its list of hashes is none; restore"),
+        (sealed(files=None), r"is damaged: its list of hashes is none; restore"),
+        (sealed(files="loss"), r"is damaged: its list of hashes is none; restore"),
+        (sealed(order=[1]), r"is damaged: its list of hashes is none; restore"),
+        (sealed(sha256=None), r"is damaged: its list of hashes is none; restore"),
+        (sealed(more={"../outside": "0"}), r"is damaged: it names a file that is not inside it, '../outside'; restore"),
+        (sealed(more={"/dev/zero": "0"}), r"is damaged: it names a file that is not inside it, '/dev/zero'; restore"),
+        (sealed(more={"a/../../b": "0"}), r"is damaged: it names a file that is not inside it"),
+        (sealed(more={"a\0": "0"}), r"is damaged: it names a file that is not inside it"),
+        (sealed(more={"\ud800": "0"}), FILES),
+        (sealed(format={"a": [2] * 99}), r"has record format \{'a': \[2, .{30,60}\.\.\., but this version reads 1"),
+        (sparse("loss/c/0", 10**13), FILES),
+        (lambda path: (sparse("loss/c/0", 10**13)(path), sealed(bytes=None)(path)), r"takes 10 TB of memory, but"),
+        (declared("loss", shape=[10**12]), r"is damaged: its arrays are not as large as they say; restore"),
+        (declared("loss", shape=[10**12], chunk=[10**12]), r"is damaged: its arrays are not as large as they say"),
+        (declared("label", shape=[10**14], chunk=[10**14]), r"is damaged: its arrays are not as large as they say"),
+        (declared("loss", shape=["3"]), r"is damaged: its arrays are not as large as they say; restore"),
+        (lambda path: (path / "zarr.json").write_text("[" * 10**6), r"is damaged: its zarr.json is not JSON; restore"),
+        (lambda path: (path / "zarr.json").write_text("9" * 5000), r"is damaged: its zarr.json is not JSON; restore"),
+        (lambda path: (path / "zarr.json").write_bytes(b"\xff{}"), r"is damaged: its zarr.json is not JSON; restore"),
         (wrong_node, r"is damaged: .+; restore it or run again$"),
         (change_attribute, r"is damaged: its content does not match its hash; restore it or run again$"),
         (forget_hash, r"has no content hash; open other zarr folders with xarray.open_zarr$"),
@@ -394,6 +467,17 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path, data):
     except ValueError:
         return
     same(loaded, dataset())  # a bit without meaning, such as one in the name of an unused option
+
+
+def test_records_of_earlier_versions_say_no_sizes(tmp_path):
+    records.save(dataset(), tmp_path / "run")
+    group = json.loads((tmp_path / "run" / "zarr.json").read_text())
+    del group["attributes"][records.SEAL]["bytes"]
+    (tmp_path / "run" / "zarr.json").write_text(json.dumps(group))
+    same(records.load(tmp_path / "run"), dataset())
+    records.save(dataset(2.0), tmp_path / "run", overwrite=True)
+    (tmp_path / "link").symlink_to("run")
+    same(records.load(tmp_path / "link"), dataset(2.0))  # a link that the reader gives is his own
 
 
 def test_files_that_others_leave_in_the_folder_do_no_harm(tmp_path):

@@ -1,7 +1,6 @@
 """The dataset that the library returns: xarray's, with attributes that netCDF can store and a group inside."""
 
 import json
-import numbers
 from typing import Any
 
 import numpy as np
@@ -94,12 +93,14 @@ def storable(value: Any) -> Any:
     >>> storable("digits"), storable(3), storable({"kind": "time", "at": None}), storable([1, 2]), storable(None)
     ('digits', 3, '{"kind": "time", "at": null}', '[1, 2]', 'null')
     """
-    if isinstance(value, str | np.ndarray):
-        return value
-    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) and abs(value) < SMALL:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # a lone surrogate is no text
+    if isinstance(value, np.ndarray):
         return value
     if isinstance(value, float | np.floating):
-        return float(value)
+        return value
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and -SMALL < value < SMALL:
+        return value
     return json.dumps(value, default=_plain, ensure_ascii=False)
 
 

@@ -159,7 +159,7 @@ def claimed(candidates: Iterable[Path], overwrite: bool, ours: Ours, argument: s
                 folder.rmdir()
 
     with _cleaned(clean):
-        path = candidate = Path()
+        candidate = path = Path()
         try:
             for candidate in candidates:
                 path = check_name(candidate, argument)

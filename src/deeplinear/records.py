@@ -27,6 +27,8 @@ STORABLE = {"bool", "float16", "float32", "float64", "complex64", "complex128"} 
 }
 """Types of numbers that every reader of zarr knows."""
 GROUP = "zarr.json"
+MOST_METADATA = 2**28
+"""Bytes of a zarr.json that is looked at: attributes and hashes take some kilobytes."""
 MISMATCH = "its files do not match their hashes"
 MOST_PACKED = 2**15
 """Zstandard packs a block of at most 128 KiB into at least 4 bytes (RFC 8878, section 3.1.1.2)."""
@@ -220,7 +222,7 @@ def _damaged(path: Path, why: str) -> ValueError:
 def _seal(path: Path) -> dict[str, Any]:
     """The seal of a record, its parts checked for their types and its names for where they lead."""
     try:
-        group = read_plain(path / GROUP)
+        group = read_plain(path / GROUP, MOST_METADATA)
     except (OSError, ValueError):
         raise ValueError(
             f"`path`: {str(path)!r} is not a record (a folder with a zarr.json); give one that `save` made"
@@ -260,7 +262,7 @@ def _loaded(path: Path, share: float) -> xr.Dataset:
     files = _contents(path, seal, share)
     try:
         needed = sum(_declared_bytes(name, files) for name in seal["order"])
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError):
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RuntimeError, MemoryError):
         raise _damaged(path, "its arrays are not as large as they say") from None
     _memory.check("path", f"the record {str(path)!r}", needed, "load it where there is more", share)
     try:
@@ -310,12 +312,24 @@ def _declared_bytes(name: str, files: dict[str, bytes]) -> int:
     if not all(type(n) is int and n >= low for axis, low in ((shape, 0), (chunk, 1)) for n in axis):
         raise ValueError("sizes are no numbers")
     kind = array["data_type"]
-    stored, held = (np.dtype(kind).itemsize,) * 2 if isinstance(kind, str) and kind in STORABLE else (4, TEXT.itemsize)
-    chunks = [len(content) for file, content in files.items() if file.startswith(f"{name}/c")]
+    stored, held = (np.dtype(kind).itemsize,) * 2 if kind in STORABLE else (4, TEXT.itemsize)
+    contents = [content for file, content in files.items() if file.startswith(f"{name}/c")]
+    chunks = [len(content) for content in contents]
     count = math.prod(-(-n // size) for n, size in zip(shape, chunk, strict=True))
     if count != len(chunks) or math.prod(chunk) * stored > MOST_PACKED * min(chunks, default=math.inf):
         raise ValueError("chunks are missing, or too short for what they are said to hold")
+    if kind not in STORABLE and any(_texts_in(content, array["codecs"]) != math.prod(chunk) for content in contents):
+        raise ValueError("texts are more or fewer than said")  # the decoder believes the chunk and asks for that many
     return held * max(math.prod(shape), math.prod(chunk) if count else 0)
+
+
+def _texts_in(content: bytes, codecs: Any) -> int:
+    """How many texts a chunk says that it holds, in its first four bytes."""
+    if [codec["name"] for codec in codecs] != ["vlen-utf8", "zstd"]:
+        raise ValueError("texts are coded in another way")
+    from numcodecs.zstd import decompress
+
+    return int.from_bytes(bytes(decompress(content)[:4]), "little")
 
 
 def _parsed(text: bytes) -> Any:
@@ -349,6 +363,11 @@ def _storable(data: xr.Dataset) -> xr.Dataset:
                 f"`data`: variable {name!r} has type {variable.dtype}; convert it to text or to numbers of at most "
                 "64 bits per part"
             )
+        if variable.dtype.kind in "UT":
+            try:
+                "".join(variable.values.ravel().tolist()).encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"`data`: variable {name!r} has text that is no UTF-8 ({error.reason})") from None
     stored = _with_text(data, "U", TEXT).drop_encoding()
     for name, variable in stored.variables.items():
         variable.attrs = plain(variable.attrs, f"{name}.attrs")

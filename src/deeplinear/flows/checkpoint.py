@@ -43,9 +43,9 @@ class Checkpoint:
     def __init__(self, path: str | Path, objective: Any, network: Network, settings: dict[str, Any]):
         check_name(path, "checkpoint")
         self.path = Path(path)
-        if not self.path.parent.is_dir():
+        if not os.path.isdir(self.path.parent):  # which is False for names that no system takes
             raise ValueError(f"`checkpoint`: there is no folder {self.path.parent}; make it first")
-        if self.path.is_dir():
+        if os.path.isdir(self.path):
             raise ValueError(f"`checkpoint`: {self.path} is a folder; give the name of a file in it")
         question = {"objective": _of_function(objective, network.end_to_end), "network": _of_values(network)}
         self.question = question | {name: _of_values(value) for name, value in settings.items()}
