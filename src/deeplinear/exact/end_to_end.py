@@ -27,7 +27,7 @@ from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import TOLERANCE, Check, require
-from .question import check_objective, checked_times, imbalances, losses
+from .question import Answer, check_objective, checked_times, imbalances, losses
 
 RTOL = 3e-14  # near the finest that float64 allows an explicit method
 FAINT = 1e-3  # times RTOL times the smallest start: the absolute tolerance, so that small modes are not lost
@@ -35,7 +35,7 @@ REACH = 3.0  # longest step, times the fastest rate: half of what is stable, bey
 AT_REST = 1e-14  # residual along the modes, relative to its parts, that is rounding: nothing moves any more
 
 
-class BalancedCurve(eqx.Module):
+class BalancedCurve(Answer):
     """What is known of a 0-balanced network at every time."""
 
     ts: Float[Array, " time"]
@@ -43,6 +43,18 @@ class BalancedCurve(eqx.Module):
     loss: Float[Array, " time"]
     layer_singular_values: Float[Array, "time mode"]
     """Singular values of every layer, one each for the rank of the network, descending; their h-th powers are W's."""
+    _core: tuple[Array, ...]
+    _frames: tuple[Array, ...]
+    warning: str | None = eqx.field(static=True, default=None)
+    """Why late times are not to be trusted: None, they are."""
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """W_1, ..., W_h, each (time, d_l, d_{l-1})."""
+        weights = list(self._core)
+        for l, R in enumerate(self._frames):
+            weights[l], weights[l + 1] = R @ weights[l], weights[l + 1] @ R.T
+        return tuple(weights)
 
 
 class Balanced(eqx.Module):
@@ -58,22 +70,33 @@ class Balanced(eqx.Module):
 
     def __call__(self, ts: Any) -> BalancedCurve:
         """End-to-end matrix, loss and singular values at times (time,); `ValueError` for bad times."""
-        trajectory = self._core_trajectory(ts)
-        layers = [np.asarray(A) for A in trajectory.networks.weights]
+        ts, core = self._core_at(ts)
+        layers = [np.asarray(A) for A in core]
         W = reduce(lambda below, A: A @ below, layers)
-        values = np.linalg.svd(layers[0], compute_uv=False)
-        return BalancedCurve(trajectory.ts, jnp.asarray(W), losses(self.objective, W), jnp.asarray(values))
+        values = jnp.asarray(np.linalg.svd(layers[0], compute_uv=False))
+        return BalancedCurve(ts, jnp.asarray(W), losses(self.objective, W), values, core, self.frames)
+
+    def limit(self) -> BalancedCurve:
+        """Not known: raises `ValueError`, for the equation is integrated and has no closed form to take to infinity."""
+        raise ValueError(
+            "`limit`: the end-to-end flow has no closed form at infinite time; `gradient_flow(objective, network)` "
+            "runs to a certified critical point"
+        )
+
+    def weights(self, ts: Any) -> Network:
+        """The network at times (time,), with a leading time axis."""
+        return jax.tree.unflatten(jax.tree.structure(self.network), self(ts).weights)
+
+    @property
+    def warning(self) -> None:
+        """Why late times are not to be trusted: None, they are."""
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The network at times (time,)."""
-        trajectory = self._core_trajectory(ts)
-        weights = list(trajectory.networks.weights)
-        for l, R in enumerate(self.frames):
-            weights[l], weights[l + 1] = R @ weights[l], weights[l + 1] @ R.T
-        networks = jax.tree.unflatten(jax.tree.structure(self.network), weights)
-        return Trajectory(trajectory.ts, networks, objective=self.objective)
+        return Trajectory(checked_times(ts), self.weights(ts), objective=self.objective)
 
-    def _core_trajectory(self, ts: Any) -> Trajectory:
+    def _core_at(self, ts: Any) -> tuple[Array, tuple[Array, ...]]:
+        """The times, and the layers of the smallest network at each."""
         ts = checked_times(ts)
         asked = np.asarray(ts)
         factor = float(self.objective.factor)
@@ -85,8 +108,7 @@ class Balanced(eqx.Module):
         for i, now in zip(order, states, strict=True):
             for kept, A in zip(layers, now, strict=True):
                 kept[i] = A
-        networks = jax.tree.unflatten(jax.tree.structure(self.core), [jnp.asarray(A) for A in layers])
-        return Trajectory(ts, networks)
+        return ts, tuple(jnp.asarray(A) for A in layers)
 
 
 @checks_arguments
