@@ -22,7 +22,8 @@ from jaxtyping import Array, Float
 from scipy.integrate import DOP853
 
 from .._arguments import checks_arguments
-from .._linalg import rank_tolerance
+from .._arrays import LARGEST, floats, whole
+from .._linalg import on_device, rank_tolerance
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
@@ -144,7 +145,7 @@ def balanced(objective: SquaredError, network: Network, *, tolerance: float = TO
 
 
 @checks_arguments
-def end_to_end_velocity(W: Float[Array, "out in"], residual: Float[Array, "out in"], depth: int) -> Array:
+def end_to_end_velocity(W: Any, residual: Any, depth: int) -> Array:
     r"""$\dot W = \sum_{l=1}^h (W W^T)^{(h-l)/h} \, \Xi \, (W^T W)^{(l-1)/h}$ of a 0-balanced network of h layers.
 
     `residual` is $\Xi$, minus the gradient of any objective with respect to W; both (d_y, d_x). In the singular
@@ -157,6 +158,11 @@ def end_to_end_velocity(W: Float[Array, "out in"], residual: Float[Array, "out i
     Source: Arora, Cohen and Hazan (2018), eq. (5). Never through eigenvalues of $W^T W$: their rounding, at the power
     1/h, is far larger.
     """
+    W, residual = floats("W", W, 2, "(d_y, d_x)", largest=LARGEST), floats("residual", residual, 2, "(d_y, d_x)")
+    if W.shape != residual.shape:
+        raise ValueError(f"`residual`: has shape {residual.shape}, but W has {W.shape}; both are (d_y, d_x)")
+    depth = whole("depth", depth, 1, 10**6)
+    W, residual = on_device(W), on_device(residual)
     U, s, Vt = jnp.linalg.svd(W, full_matrices=True)
     s = jnp.where(s > rank_tolerance(max(W.shape)) * s[0], s, 0.0)  # rounding, which small powers would blow up
     out, into = (jnp.zeros(n).at[: s.size].set(s) for n in W.shape)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._arrays import floats, traced
+from .._arrays import floats, traced, whole
 from .._linalg import from_svd, on_device, product, psd_root, thin_svd
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
@@ -117,6 +117,7 @@ class SquaredError(eqx.Module):
         """
         is_traced = traced(s)
         s = floats("s", s, instead="singular values are finite and at least 0")
+        d_x, d_y = whole("d_x", d_x, 1), whole("d_y", d_y, 1)
         if s.ndim != 1 or not 1 <= s.size <= min(d_x, d_y):
             raise ValueError(f"`s`: has shape {s.shape}; give 1 to {min(d_x, d_y)} singular values")
         if not is_traced and (s < 0).any():
@@ -188,7 +189,7 @@ class SquaredError(eqx.Module):
 
     def optimum_at_rank(self, max_rank: int) -> Matrix:
         """A matrix of rank at most `max_rank` with the smallest loss (unique if singular values differ there)."""
-        if max_rank >= min(self.optimum.shape):
+        if whole("max_rank", max_rank, 0) >= min(self.optimum.shape):
             return self.optimum
         best, _ = self._split(max_rank)
         return best if self._sigma_xx is None else best @ psd_root(self._sigma_xx)[1]
@@ -198,15 +199,14 @@ class SquaredError(eqx.Module):
 
     def _split(self, max_rank: int) -> tuple[Array, Array]:
         """W* R in its best part of rank `max_rank` and the rest."""
-        if max_rank < 0:
-            raise ValueError(f"`max_rank`: got {max_rank}; a rank is at least 0")
-        whole = self._rooted(self.optimum)
-        nothing = jnp.zeros_like(whole)
+        max_rank = whole("max_rank", max_rank, 0)
+        full = self._rooted(self.optimum)
+        nothing = jnp.zeros_like(full)
         if max_rank == 0:
-            return nothing, whole
-        if max_rank >= min(whole.shape):
-            return whole, nothing
-        U, s, V = thin_svd(whole)
+            return nothing, full
+        if max_rank >= min(full.shape):
+            return full, nothing
+        U, s, V = thin_svd(full)
         kept = jnp.arange(s.shape[0]) < max_rank
         return from_svd(U, jnp.where(kept, s, 0.0), V), from_svd(U, jnp.where(kept, 0.0, s), V)
 
