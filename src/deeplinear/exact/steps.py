@@ -105,8 +105,10 @@ def descent_mode_factors(weights: Any, s: float, learning_rate: float, input_var
 
     Source: one step of $\xi_i \mathrel{+}= \eta e \prod_{k \ne i} \xi_k$, squared.
     """
-    xi, s = floats("weights", weights, 1, "(layer,)", largest=LARGEST), number("s", s, "a finite number")
-    input_variance = number("input_variance", input_variance, "a finite number of at least 0", low=0.0)
+    xi, s = floats("weights", weights, 1, "(layer,)", largest=LARGEST), float(floats("s", s, 0, largest=LARGEST))
+    input_variance = float(floats("input_variance", input_variance, 0, largest=LARGEST))
+    if input_variance < 0:
+        raise ValueError(f"`input_variance`: got {input_variance}; a variance is at least 0")
     _check_rate(learning_rate)
     error, h = s - input_variance * np.prod(xi), xi.size
     factors = np.ones((h, h))
