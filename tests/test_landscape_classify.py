@@ -377,7 +377,7 @@ def test_bad_input_is_named(without_annotations):
             r"`network`: maps 3 inputs to 4 outputs",
         ),
         (lambda: parameters(objective, dl.init.gaussian(0, (4, 2, 3), 1.0)), r"maps 4 inputs to 3 outputs"),
-        (lambda: classify(objective, [np.eye(3)]), "`network`: got a list"),
+        (lambda: classify(objective, "network"), "`network`: got 'network'; give a Network, or a list"),
         (lambda: classify(objective, network, tol=0.0), "`tol`: got 0.0"),
         (lambda: classify(objective, network, rank_tolerance=2.0), "`rank_tolerance`: got 2.0"),
         (lambda: classify(objective, network, inertia="none"), "`inertia`: got 'none'"),

@@ -306,7 +306,7 @@ def test_pivots_count_pairs_of_layers_and_refuse_what_does_not_fit(without_annot
     assert predicates.tightened(objective, Network([np.zeros((2, 3))])).note.endswith("one layer has no pivot")
     with pytest.raises(ValueError, match="`network`: has widths"):
         predicates.pivots(objective, Network([np.zeros((2, 2))]))
-    with pytest.raises(ValueError, match="`objective`: is a function"):
+    with pytest.raises(ValueError, match="`objective`: got a function; this is known for squared error"):
         predicates.tightened(lambda W: 0.0, network)
 
 

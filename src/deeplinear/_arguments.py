@@ -14,10 +14,12 @@ from ._checks import check_whole, shown
 from .init.arguments import check_widths
 from .network import Network
 from .objectives import SquaredError
+from .sequences import TaskSequence
 
 F = TypeVar("F", bound=Callable[..., Any])
 Check = Callable[[Any], Any]
 
+TOLERANCES = ("tolerance", "tol", "rank_tolerance", "accuracy")
 LARGEST_PRODUCT = 1e150
 """Norms of layers, multiplied, up to which the loss stays within float64."""
 
@@ -52,9 +54,11 @@ def checks_arguments(function: F) -> F:
         for name, check in checks.items():
             if name in given:
                 given[name] = check(given[name])
-        if fits and networks[0] in given and given[networks[0]] is not None:
+        for name in networks:
+            if given.get(name) is not None:
+                check_size(given[name], name)
+        if fits and given.get(networks[0]) is not None:
             check_fit(given.get("objective"), given[networks[0]], networks[0])
-            check_size(given[networks[0]], networks[0])
         if not given:
             return function(*args, **kwargs)
         return function(*(given[name] for name in names[: len(args)]), **{name: given[name] for name in kwargs})
@@ -73,6 +77,8 @@ def _check_of(parameter: inspect.Parameter) -> Check | None:
         check: Check = check_widths
     elif _says(annotation, Network):
         check = lambda value: finite(as_network(value, name), name)
+    elif name in TOLERANCES and _says(annotation, float):
+        check = lambda value: number(name, value, "one number of at least 0", low=0.0, finite=False)
     elif _says(annotation, float):
         check = lambda value: number(name, value, "one number", finite=False)
     elif _says(annotation, int):
@@ -81,6 +87,8 @@ def _check_of(parameter: inspect.Parameter) -> Check | None:
         return lambda value: bool(_one_of(name, value, (True, False)))
     elif annotation is SquaredError:
         return check_squared
+    elif name == "objective" and annotation in (Any, Callable):
+        check = _callable
     else:
         return None
     optional = parameter.default is None or type(None) in get_args(annotation)
@@ -98,6 +106,15 @@ def _one_of(name: str, value: Any, choices: tuple) -> Any:
         if type(value) in (type(choice), np.bool_) and value == choice:
             return choice
     raise ValueError(f"`{name}`: got {shown(value)}; give {' or '.join(map(repr, choices))}")
+
+
+def _callable(objective: Any) -> Any:
+    if not callable(objective) and not isinstance(objective, TaskSequence):
+        raise ValueError(
+            f"`objective`: got {shown(objective)}; give a function of the end-to-end matrix, such as "
+            "`SquaredError.of(X, Y)`"
+        )
+    return objective
 
 
 def check_squared(objective: Any) -> SquaredError:

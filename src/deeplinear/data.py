@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._arrays import classes, floats, number, place, readable
+from ._arrays import LARGEST, classes, floats, number, place, readable
 from ._checks import check_whole, shown
 from ._memory import check_moments
 from ._remarks import remarks_on
@@ -19,8 +19,6 @@ __all__ = ["Fit", "Modes", "Moments", "NormalForm", "Whitening", "check_samples"
 
 CHUNK_BYTES = 2**25
 """Rows are read in slices of about this size, so that memory-mapped arrays larger than memory work."""
-LARGEST = 1e75
-"""Inputs and outputs up to here, and down to its inverse: squares of their second moments stay within float64."""
 
 REMOVE = "remove or fill such samples"
 

@@ -11,6 +11,9 @@ from ._checks import check_whole
 TIGHT = 4 * float(np.finfo(float).eps)  # the finest that root finding accepts, and rounding of ln gamma
 
 
+MOST_LAYERS = 10**6
+
+
 class DecayedFixedPoints(NamedTuple):
     """Where a 0-balanced mode rests under weight decay."""
 
@@ -45,7 +48,7 @@ def decay_thresholds(s: float, depth: int) -> DecayThresholds:
 
     Source: the scalar potential $\frac12 (s - z^h)^2 + \frac{h \gamma}{2} z^2$ of a 0-balanced mode.
     """
-    s, depth = number("s", s, "a finite number of at least 0", low=0.0), check_whole("depth", depth, 1)
+    s, depth = number("s", s, "a finite number of at least 0", low=0.0), check_whole("depth", depth, 1, MOST_LAYERS)
     if depth < 2:
         raise ValueError(f"`depth`: got {depth}; with one layer decay has no threshold, u = s / (1 + gamma)")
     peak, switch, power = s * (depth - 2) / (2 * depth - 2), s * (depth - 2) / (depth - 1), (depth - 2) / depth
@@ -67,8 +70,10 @@ def decayed_fixed_points(s: float, depth: int, gamma: float) -> DecayedFixedPoin
 
     Source: the potential of `decay_thresholds`.
     """
-    s, depth = number("s", s, "a finite number"), check_whole("depth", depth, 1)
+    s, depth = number("s", s, "a finite number"), check_whole("depth", depth, 1, MOST_LAYERS)
     gamma = number("gamma", gamma, "a finite number of at least 0", low=0.0)
+    if max(abs(s), gamma) > 1e150 or 0 < gamma < 1e-150:
+        raise ValueError(f"`s`, `gamma`: got {s} and {gamma}; numbers from 1e-150 to 1e150 keep powers within float64")
     if depth == 1:
         return DecayedFixedPoints(np.array([s / (1 + gamma)]), np.array([True]))
     if depth == 2:

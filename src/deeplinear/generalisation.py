@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._arguments import check_times, checks_arguments
-from ._arrays import floats, number
+from ._arrays import LARGEST, floats, number
 from ._checks import check_whole
 from .exact import mode_strength
 
+MOST = 10**9  # inputs and outputs
 NODES = 400
 """Noise modes by which the continuous spectrum is stood in for."""
 
@@ -102,7 +103,7 @@ def noise_spectrum(d_x: int, d_y: int, deviation: float, nodes: int = NODES) -> 
     1.0
     """
     _check_noise(d_x, d_y, deviation)
-    nodes = check_whole("nodes", nodes, 1)
+    nodes = check_whole("nodes", nodes, 1, 10**7)
     c = d_y / d_x
     angle = np.pi * (np.arange(nodes) + 0.5) / nodes
     squares = 1 + c + 2 * np.sqrt(c) * np.cos(angle)
@@ -133,6 +134,7 @@ def expected_errors(ts: Any, s: Any, d_x: int, d_y: int, deviation: float, start
     observed, overlap = spiked_modes(s, d_x, d_y, deviation)
     values, weights = noise_spectrum(d_x, d_y, deviation)
     count = min(d_x, d_y) - len(s)
+    start = float(floats("start", start, 0, "one number", largest=LARGEST))
     u = mode_strength(ts, start, observed, depth)
     noise = mode_strength(ts, start, values, depth)
     train = np.sum((observed - u) ** 2, axis=-1) + count * (values - noise) ** 2 @ weights
@@ -151,10 +153,13 @@ def exact_errors(ts: Any, teacher: Any, noisy: Any, start: float, depth: int = 2
     >>> exact_errors([0.0, 100.0], [[2.0]], [[3.0]], start=1.0).test.round(6).tolist()
     [0.25, 0.25]
     """
-    teacher, noisy = (floats(name, M, 2, "(d_y, d_x)") for name, M in (("teacher", teacher), ("noisy", noisy)))
+    teacher, noisy = (
+        floats(name, M, 2, "(d_y, d_x)", largest=LARGEST) for name, M in (("teacher", teacher), ("noisy", noisy))
+    )
     if teacher.shape != noisy.shape:
         raise ValueError(f"`noisy`: has shape {noisy.shape}, the teacher {teacher.shape}; give two matrices (d_y, d_x)")
     U, observed, Vt = np.linalg.svd(noisy, full_matrices=False)
+    start = float(floats("start", start, 0, "one number", largest=LARGEST))
     u = mode_strength(ts, start, observed, depth)
     size = float(np.sum(teacher**2))
     if size == 0:
@@ -185,12 +190,16 @@ def optimal_stopping(ts: Any, test: Any) -> Stopping:
 
 
 def _strengths(s: Any) -> np.ndarray:
-    s = floats("s", s, 1, "(mode,), singular values above 0")
+    s = floats("s", s, 1, "(mode,), singular values above 0", largest=LARGEST)
     if not (s > 0).all():
         raise ValueError(f"`s`: got {s.min():g}; give a list of finite singular values above 0")
     return s
 
 
 def _check_noise(d_x: int, d_y: int, deviation: float) -> None:
-    check_whole("d_x", d_x, 1), check_whole("d_y", d_y, 1)
-    number("deviation", deviation, "a finite number above 0", above=0.0)
+    check_whole("d_x", d_x, 1, MOST), check_whole("d_y", d_y, 1, MOST)
+    deviation = number("deviation", deviation, "a finite number above 0", above=0.0)
+    if not 1 / LARGEST <= deviation <= LARGEST:
+        raise ValueError(
+            f"`deviation`: got {deviation}; squares stay within float64 from {1 / LARGEST:g} to {LARGEST:g}"
+        )

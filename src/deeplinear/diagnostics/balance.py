@@ -51,5 +51,6 @@ def imbalance_drift(start: Network) -> Callable[[Network], Float[Array, " juncti
     return label(Partial(_drift, imbalance(start)))
 
 
+@checks_arguments
 def _drift(conserved: tuple[Array, ...], network: Network) -> Float[Array, " junction"]:
     return jnp.array([jnp.linalg.norm(C - C0) for C, C0 in zip(imbalance(network), conserved, strict=True)])

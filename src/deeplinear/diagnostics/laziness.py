@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array
 
-from .._arguments import checks_arguments
+from .._arguments import check_ends, checks_arguments
 from .._types import Scalar
 from ..network import Network
 from .labels import labelled
@@ -81,20 +81,25 @@ def weight_movement(start: Network) -> Callable[[Network], Scalar]:
     return label(Partial(_movement, start))
 
 
+@checks_arguments
 def _distance(start: TangentKernel, network: Network) -> Scalar:
     return _ratio(ntk(network).distance(start), start.norm)
 
 
+@checks_arguments
 def _alignment(start: TangentKernel, network: Network) -> Scalar:
     return ntk(network).alignment(start)
 
 
+@checks_arguments
 def _task_alignment(sigma_yx: Array, root: Array, size: Array, network: Network) -> Scalar:
+    check_ends(network, sigma_yx.shape[1], sigma_yx.shape[0])
     kernel = ntk(network)
     along = jnp.sum(sigma_yx * kernel.matvec(sigma_yx))
     return _ratio(along, TangentKernel(kernel.outputs, root.T @ kernel.inputs @ root).norm * size)
 
 
+@checks_arguments
 def _movement(start: Network, network: Network) -> Scalar:
     pairs = list(zip(network.weights, start.weights, strict=True))
     return _ratio(_norm([W - W0 for W, W0 in pairs]), _norm([W0 for _, W0 in pairs]))

@@ -168,6 +168,7 @@ def slowest_input(objective: SquaredError) -> Scalar:
     return objective.factor * jnp.min(jnp.where(variances > 0, variances, jnp.inf))
 
 
+@checks_arguments
 def _rates(objective: SquaredError, network: Network) -> Float[Array, " bound"]:
     spectra, noise = _spectra(network)
     layers = range(1, network.depth + 1)
@@ -178,10 +179,12 @@ def _rates(objective: SquaredError, network: Network) -> Float[Array, " bound"]:
     return slowest_input(objective) * jnp.stack([_now(network), jnp.sum(each), jnp.max(sums)])
 
 
+@checks_arguments
 def _decay(objective: SquaredError, network: Network) -> Scalar:
     return _squared_gradient(objective, network) / (2 * objective.excess(network.end_to_end))
 
 
+@checks_arguments
 def _lojasiewicz(objective: Any, exponent: float, value: Any, network: Network) -> Scalar:
     W = network.end_to_end
     height = objective.excess(W) if value is None else jnp.abs(objective(W) - value)

@@ -94,6 +94,7 @@ def rsm_from_factor(Y: Any, factor_out: Any, rtol: float | None = None) -> Array
     return _evoked_by(Y, factor_out, rtol)
 
 
+@checks_arguments
 def _rsm_input(X: Array, network: Network, layer: int) -> Similarity:
     _check_layer(layer, network.depth, "a layer")
     if X.shape[1] != network.widths[0]:
@@ -102,6 +103,7 @@ def _rsm_input(X: Array, network: Network, layer: int) -> Similarity:
     return H @ H.T
 
 
+@checks_arguments
 def _rsm_output(Y: Array, network: Network, layer: int, rtol: float | None) -> Similarity:
     _check_layer(layer, network.depth - 1, "a hidden layer")
     if Y.shape[1] != network.widths[-1]:

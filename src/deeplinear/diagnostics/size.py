@@ -142,12 +142,14 @@ def layer_stable_ranks(network: Network) -> Float[Array, " layer"]:
     return jnp.stack([_stable_rank(jnp.linalg.svd(W, compute_uv=False)) for W in network.weights])
 
 
+@checks_arguments
 def _norm_rate(objective: Any, network: Network) -> Scalar:
     W = network.end_to_end
     gradient = getattr(objective, "gradient", None) or jax.grad(objective)
     return -2 * network.depth * jnp.sum(gradient(W) * W)
 
 
+@checks_arguments
 def _layer_ranks(threshold: Any, network: Network) -> Array:
     spectra = [jnp.linalg.svd(W, compute_uv=False) for W in network.weights]
     noise = [max(W.shape) * jnp.finfo(W.dtype).eps * s[0] for W, s in zip(network.weights, spectra, strict=True)]

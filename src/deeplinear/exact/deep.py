@@ -20,7 +20,7 @@ from scipy.special import expit
 from .._arguments import check_times
 from .._arrays import floats, number
 from .modes import mode_strength
-from .pair import unbalanced_pair
+from .pair import WEIGHT, unbalanced_pair
 
 BALANCED = 1e-14  # relative spread of moduli that is rounding
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)  # error below 1e-16 on a panel of length 1
@@ -44,9 +44,9 @@ def unbalanced_mode(ts: Any, weights: Any, s: Any, input_variance: Any = 1.0) ->
 
     Source: Saxe, McClelland and Ganguli (2014), section 2, without its equal weights.
     """
-    ts, xi = check_times(ts), floats("weights", weights, 1, "(layer,)")
+    ts, xi = check_times(ts), floats("weights", weights, 1, "(layer,)", largest=WEIGHT)
     s, c = number("s", s, "a finite number"), number("input_variance", input_variance, "a finite number")
-    if c < 0 or (c == 0 and s != 0):
+    if c < 0 or (c == 0 and s != 0) or abs(s) > WEIGHT**2 * c:
         raise ValueError(f"`input_variance`: got {c} with s = {s}; no data has such a mode")
     if is_still(xi, s, c):
         return np.tile(xi, (ts.size, 1))

@@ -156,13 +156,27 @@ class Approximation(eqx.Module):
         """The state at times (time,)."""
         return self.solution(ts)
 
+    def limit(self) -> TwoLayerState:
+        """The state for t to infinity."""
+        return self.solution.limit()
+
+    def weights(self, ts: Any) -> Network:
+        """The network at times (time,), with a leading time axis."""
+        return self.solution.weights(ts)
+
+    @property
+    def warning(self) -> str | None:
+        """Why late times are not to be trusted, and from when on; None where they are."""
+        return self.solution.warning
+
     def trajectory(self, ts: Any) -> Trajectory:
         """The network at times (time,)."""
         return self.solution.trajectory(ts)
 
 
 Solution = Regression | Decoupled | TwoLayer | Balanced
-"""Callable with times (time,), for `ts`, `end_to_end` and `loss`; `checks` and `trajectory(ts)` beside it."""
+"""Callable with times (time,), for `ts`, `end_to_end`, `loss`, `weights`, `gram_in`, `gram_out` and `warning`; beside
+it `limit()`, `weights(ts)`, `trajectory(ts)`, `warning` and `checks`."""
 
 
 @checks_arguments

@@ -22,12 +22,14 @@ from jaxtyping import Array, Float
 from scipy.integrate import DOP853
 
 from .._arguments import checks_arguments
-from .._linalg import rank_tolerance
+from .._arrays import LARGEST, floats
+from .._checks import check_whole
+from .._linalg import on_device, rank_tolerance
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import TOLERANCE, Check, require
-from .question import check_objective, checked_times, imbalances, losses
+from .question import Answer, check_objective, checked_times, imbalances, losses
 
 RTOL = 3e-14  # near the finest that float64 allows an explicit method
 FAINT = 1e-3  # times RTOL times the smallest start: the absolute tolerance, so that small modes are not lost
@@ -35,7 +37,7 @@ REACH = 3.0  # longest step, times the fastest rate: half of what is stable, bey
 AT_REST = 1e-14  # residual along the modes, relative to its parts, that is rounding: nothing moves any more
 
 
-class BalancedCurve(eqx.Module):
+class BalancedCurve(Answer):
     """What is known of a 0-balanced network at every time."""
 
     ts: Float[Array, " time"]
@@ -43,6 +45,18 @@ class BalancedCurve(eqx.Module):
     loss: Float[Array, " time"]
     layer_singular_values: Float[Array, "time mode"]
     """Singular values of every layer, one each for the rank of the network, descending; their h-th powers are W's."""
+    _core: tuple[Array, ...]
+    _frames: tuple[Array, ...]
+    warning: str | None = eqx.field(static=True, default=None)
+    """Why late times are not to be trusted: None, they are."""
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """W_1, ..., W_h, each (time, d_l, d_{l-1})."""
+        weights = list(self._core)
+        for l, R in enumerate(self._frames):
+            weights[l], weights[l + 1] = R @ weights[l], weights[l + 1] @ R.T
+        return tuple(weights)
 
 
 class Balanced(eqx.Module):
@@ -58,22 +72,33 @@ class Balanced(eqx.Module):
 
     def __call__(self, ts: Any) -> BalancedCurve:
         """End-to-end matrix, loss and singular values at times (time,); `ValueError` for bad times."""
-        trajectory = self._core_trajectory(ts)
-        layers = [np.asarray(A) for A in trajectory.networks.weights]
+        ts, core = self._core_at(ts)
+        layers = [np.asarray(A) for A in core]
         W = reduce(lambda below, A: A @ below, layers)
-        values = np.linalg.svd(layers[0], compute_uv=False)
-        return BalancedCurve(trajectory.ts, jnp.asarray(W), losses(self.objective, W), jnp.asarray(values))
+        values = jnp.asarray(np.linalg.svd(layers[0], compute_uv=False))
+        return BalancedCurve(ts, jnp.asarray(W), losses(self.objective, W), values, core, self.frames)
+
+    def limit(self) -> BalancedCurve:
+        """Not known: raises `ValueError`, for the equation is integrated and has no closed form to take to infinity."""
+        raise ValueError(
+            "`limit`: the end-to-end flow has no closed form at infinite time; `gradient_flow(objective, network)` "
+            "runs to a certified critical point"
+        )
+
+    def weights(self, ts: Any) -> Network:
+        """The network at times (time,), with a leading time axis."""
+        return jax.tree.unflatten(jax.tree.structure(self.network), self(ts).weights)
+
+    @property
+    def warning(self) -> None:
+        """Why late times are not to be trusted: None, they are."""
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The network at times (time,)."""
-        trajectory = self._core_trajectory(ts)
-        weights = list(trajectory.networks.weights)
-        for l, R in enumerate(self.frames):
-            weights[l], weights[l + 1] = R @ weights[l], weights[l + 1] @ R.T
-        networks = jax.tree.unflatten(jax.tree.structure(self.network), weights)
-        return Trajectory(trajectory.ts, networks, objective=self.objective)
+        return Trajectory(checked_times(ts), self.weights(ts), objective=self.objective)
 
-    def _core_trajectory(self, ts: Any) -> Trajectory:
+    def _core_at(self, ts: Any) -> tuple[Array, tuple[Array, ...]]:
+        """The times, and the layers of the smallest network at each."""
         ts = checked_times(ts)
         asked = np.asarray(ts)
         factor = float(self.objective.factor)
@@ -85,8 +110,7 @@ class Balanced(eqx.Module):
         for i, now in zip(order, states, strict=True):
             for kept, A in zip(layers, now, strict=True):
                 kept[i] = A
-        networks = jax.tree.unflatten(jax.tree.structure(self.core), [jnp.asarray(A) for A in layers])
-        return Trajectory(ts, networks)
+        return ts, tuple(jnp.asarray(A) for A in layers)
 
 
 @checks_arguments
@@ -122,7 +146,7 @@ def balanced(objective: SquaredError, network: Network, *, tolerance: float = TO
 
 
 @checks_arguments
-def end_to_end_velocity(W: Float[Array, "out in"], residual: Float[Array, "out in"], depth: int) -> Array:
+def end_to_end_velocity(W: Any, residual: Any, depth: int) -> Array:
     r"""$\dot W = \sum_{l=1}^h (W W^T)^{(h-l)/h} \, \Xi \, (W^T W)^{(l-1)/h}$ of a 0-balanced network of h layers.
 
     `residual` is $\Xi$, minus the gradient of any objective with respect to W; both (d_y, d_x). In the singular
@@ -135,6 +159,11 @@ def end_to_end_velocity(W: Float[Array, "out in"], residual: Float[Array, "out i
     Source: Arora, Cohen and Hazan (2018), eq. (5). Never through eigenvalues of $W^T W$: their rounding, at the power
     1/h, is far larger.
     """
+    W, residual = floats("W", W, 2, "(d_y, d_x)", largest=LARGEST), floats("residual", residual, 2, "(d_y, d_x)")
+    if W.shape != residual.shape:
+        raise ValueError(f"`residual`: has shape {residual.shape}, but W has {W.shape}; both are (d_y, d_x)")
+    depth = check_whole("depth", depth, 1, 10**6)
+    W, residual = on_device(W), on_device(residual)
     U, s, Vt = jnp.linalg.svd(W, full_matrices=True)
     s = jnp.where(s > rank_tolerance(max(W.shape)) * s[0], s, 0.0)  # rounding, which small powers would blow up
     out, into = (jnp.zeros(n).at[: s.size].set(s) for n in W.shape)

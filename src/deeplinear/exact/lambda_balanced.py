@@ -22,6 +22,7 @@ from .assumptions import TOLERANCE, Check, require
 
 THEOREM = "two-layer Riccati"
 EPS = float(np.finfo(float).eps)
+LATE = 1e300  # a time later than any that matters
 LOST = 1e-9  # relative error by rounding from which on a start on a saddle's stable manifold is warned of
 
 
@@ -41,6 +42,7 @@ class TwoLayerState(eqx.Module):
     objective: SquaredError
     warning: str | None = eqx.field(static=True, default=None)
     """Why late times are not to be trusted, and from when on; None where they are."""
+    _solution: Any = None
 
     @property
     def qqt(self) -> Array:
@@ -63,13 +65,26 @@ class TwoLayerState(eqx.Module):
         return _block(self.factor, self._d_x, None, self._d_x, None)
 
     @property
+    def weights(self) -> tuple[Array, ...]:
+        """W_1 and W_2, each (time, d_l, d_{l-1}), integrated when asked: see `TwoLayer.weights`.
+
+        `ValueError` for the state at infinity, whose hidden rotation is not known.
+        """
+        if self._solution is None:
+            raise ValueError(
+                "`weights`: at infinite time the rotation of the hidden layer has no closed form; take "
+                "`solution.weights(ts)` at a late time"
+            )
+        return self._solution.weights(self.ts).weights
+
+    @property
     def loss(self) -> Array:
         """The objective at W (without the penalty of a weight decay), (time,)."""
         return _losses(self.objective, self.end_to_end)
 
     @property
     def _d_x(self) -> int:
-        return self.objective.optimum.shape[1]
+        return self.objective.optimum.shape[-1]
 
 
 class TwoLayer(eqx.Module):
@@ -98,7 +113,7 @@ class TwoLayer(eqx.Module):
         """
         given = check_times(ts, single=True)
         ts, Y = _factors(*self._parts, given)
-        return TwoLayerState(ts, Y, self.objective, self._warning(given))
+        return TwoLayerState(ts, Y, self.objective, self._warning(given), self)
 
     def limit(self) -> TwoLayerState:
         """The state for t to infinity.
@@ -126,6 +141,11 @@ class TwoLayer(eqx.Module):
         """The networks at `ts` (time,) as a `Trajectory`, for `deeplinear.measure`."""
         ts = jnp.atleast_1d(jnp.asarray(check_times(ts, single=True)))
         return Trajectory(ts, self.weights(ts), objective=self.objective)
+
+    @property
+    def warning(self) -> str | None:
+        """Why late times are not to be trusted, and from when on; None where they are."""
+        return self._warning(np.array(LATE))
 
     @property
     def _parts(self) -> tuple[riccati.Flow, Array, Array, bool]:

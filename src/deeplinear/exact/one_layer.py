@@ -35,8 +35,24 @@ class Regression(eqx.Module):
         start, limit, optimum = self._start[None], self._limit[None], self._optimum[None]
         # written as what is left, so that the loss keeps its digits where W is at its target to rounding
         left = (start - limit) * decay + (limit - optimum)
-        excess = self.objective.factor / 2 * jnp.sum(left**2 * self._variances[None, None, :], axis=(1, 2))
-        return Curve(ts, (start * decay + limit * rise) @ self._Q.T, self.objective.minimum + excess)
+        return Curve(ts, (start * decay + limit * rise) @ self._Q.T, self._loss(left))
+
+    def limit(self) -> Curve:
+        """The state for t to infinity, without a time axis; what lies along inputs that never occur stays."""
+        end = jnp.where(self._rates[None, :] > 0, self._limit, self._start)
+        return Curve(jnp.array(jnp.inf), end @ self._Q.T, self._loss(end - self._optimum))
+
+    def weights(self, ts: Any) -> Network:
+        """The network at times (time,), with a leading time axis."""
+        return self.trajectory(ts).networks
+
+    @property
+    def warning(self) -> None:
+        """Why late times are not to be trusted: None, they are."""
+
+    def _loss(self, left: Array) -> Array:
+        excess = jnp.sum(left**2 * self._variances[(None,) * (left.ndim - 1)], axis=(-2, -1))
+        return self.objective.minimum + self.objective.factor / 2 * excess
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The network at times (time,)."""

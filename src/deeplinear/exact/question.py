@@ -4,6 +4,7 @@ A solution is made from (objective, network) and holds its `checks`. `solution(t
 end-to-end matrix and the loss at these times, and more where more is known; `solution.trajectory(ts)` has the weights.
 """
 
+from abc import abstractmethod
 from itertools import pairwise
 from typing import Any
 
@@ -18,12 +19,43 @@ from ..network import Network
 from ..objectives import SquaredError
 
 
-class Curve(eqx.Module):
-    """What is known at every time of a run, without weights."""
+class Answer(eqx.Module):
+    """What every solution says at times `ts`: `end_to_end`, `loss`, `weights`, `gram_in`, `gram_out`, `warning`.
 
-    ts: Float[Array, " time"]
-    end_to_end: Float[Array, "time out in"]
-    loss: Float[Array, " time"]
+    Arrays have a leading time axis; a `limit()` has none.
+    """
+
+    @property
+    @abstractmethod
+    def weights(self) -> tuple[Array, ...]:
+        """W_1, ..., W_h, each (time, d_l, d_{l-1})."""
+
+    @property
+    def gram_in(self) -> Array:
+        """W_1^T W_1, (time, d_x, d_x)."""
+        W = self.weights[0]
+        return jnp.swapaxes(W, -1, -2) @ W
+
+    @property
+    def gram_out(self) -> Array:
+        """W_h W_h^T, (time, d_y, d_y)."""
+        W = self.weights[-1]
+        return W @ jnp.swapaxes(W, -1, -2)
+
+
+class Curve(Answer):
+    """What is known at every time of a run of one layer."""
+
+    ts: Float[Array, "*time"]
+    end_to_end: Float[Array, "*time out in"]
+    loss: Float[Array, "*time"]
+    warning: str | None = eqx.field(static=True, default=None)
+    """Why late times are not to be trusted: None, they are."""
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """The one layer, (time, d_y, d_x)."""
+        return (self.end_to_end,)
 
 
 def check_objective(objective: Any) -> None:

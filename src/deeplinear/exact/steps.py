@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._arguments import checks_arguments
-from .._arrays import floats, number, traced
+from .._arrays import LARGEST, floats, number, traced
 from .._checks import check_whole
 from ..network import Network
 from ..objectives import SquaredError
@@ -106,8 +106,10 @@ def descent_mode_factors(weights: Any, s: float, learning_rate: float, input_var
 
     Source: one step of $\xi_i \mathrel{+}= \eta e \prod_{k \ne i} \xi_k$, squared.
     """
-    xi, s = floats("weights", weights, 1, "(layer,)"), number("s", s, "a finite number")
-    input_variance = number("input_variance", input_variance, "a finite number of at least 0", low=0.0)
+    xi, s = floats("weights", weights, 1, "(layer,)", largest=LARGEST), float(floats("s", s, 0, largest=LARGEST))
+    input_variance = float(floats("input_variance", input_variance, 0, largest=LARGEST))
+    if input_variance < 0:
+        raise ValueError(f"`input_variance`: got {input_variance}; a variance is at least 0")
     _check_rate(learning_rate)
     error, h = s - input_variance * np.prod(xi), xi.size
     factors = np.ones((h, h))
@@ -143,4 +145,6 @@ def escape_steps(u1: float, u0: float, s: float, learning_rate: float) -> tuple[
 
 
 def _check_rate(learning_rate: Any) -> None:
-    number("learning_rate", learning_rate, "a finite number above 0", above=0.0)
+    rate = number("learning_rate", learning_rate, "a finite number above 0", above=0.0)
+    if not traced(rate) and not 1e-150 <= rate <= 1e150:
+        raise ValueError(f"`learning_rate`: got {rate}, whose square leaves float64; give 1e-150 to 1e150")

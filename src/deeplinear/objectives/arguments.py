@@ -6,7 +6,10 @@ import numpy as np
 from jaxtyping import Array
 
 from .._arrays import LARGEST, floats, readable, traced
+from .._checks import check_whole, shown
 from .._linalg import on_device
+
+MOST = 2**31 - 1
 
 
 def numbers(name: str, value: Any, ndim: int | tuple[int, ...], axes: str) -> Array:
@@ -34,3 +37,12 @@ def indices(name: str, value: Any, size: int, what: str) -> Any:
         if outside.size:
             raise ValueError(f"`{name}`: has the value {outside[0]}; {what} are numbered 0 to {size - 1}")
     return array
+
+
+def check_shape(shape: Any) -> tuple[int, int]:
+    """A pair (d_y, d_x) of whole numbers of at least 1."""
+    try:
+        d_y, d_x = shape
+    except (TypeError, ValueError):
+        raise ValueError(f"`shape`: got {shown(shape)}; give (d_y, d_x)") from None
+    return check_whole("shape", d_y, 1, MOST), check_whole("shape", d_x, 1, MOST)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from .._arrays import booleans, floats, place, readable, traced
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
-from .arguments import indices, numbers
+from .arguments import check_shape, indices, numbers
 from .measurements import placed
 
 SPARSE = 1 / 16  # share of observed entries below which they are kept one by one; above, as matrices of the size of W
@@ -177,6 +177,7 @@ def _places(observed: Any, n: int, shape: tuple[int, int] | None) -> tuple[np.nd
         )
     if shape is None:
         shape = (int(places[:, 0].max()) + 1, int(places[:, 1].max()) + 1)
+    shape = check_shape(shape)
     sides = zip(("rows", "columns"), places.T, shape, strict=True)
     row, column = (indices("observed", part, size, what) for what, part, size in sides)
-    return row, column, (int(shape[0]), int(shape[1]))
+    return row, column, shape

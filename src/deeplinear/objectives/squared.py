@@ -155,6 +155,7 @@ class SquaredError(eqx.Module):
         """
         is_traced = traced(s)
         s = floats("s", s, instead="singular values are finite and at least 0")
+        d_x, d_y = check_whole("d_x", d_x, 1), check_whole("d_y", d_y, 1)
         if s.ndim != 1 or not 1 <= s.size <= min(d_x, d_y):
             raise ValueError(f"`s`: has shape {s.shape}; give 1 to {min(d_x, d_y)} singular values")
         if not is_traced and (s < 0).any():
@@ -255,7 +256,7 @@ class SquaredError(eqx.Module):
 
     def optimum_at_rank(self, max_rank: int) -> Matrix:
         """A matrix of rank at most `max_rank` with the smallest loss (unique if singular values differ there)."""
-        if max_rank >= min(self.optimum.shape):
+        if check_whole("max_rank", max_rank, 0) >= min(self.optimum.shape):
             return self.optimum
         if max_rank <= 0:
             return self._split(max_rank)[0]
@@ -273,15 +274,14 @@ class SquaredError(eqx.Module):
 
     def _split(self, max_rank: int) -> tuple[Array, Array]:
         """W* R in its best part of rank `max_rank` and the rest."""
-        if check_whole("max_rank", max_rank, -(2**31)) < 0:
-            raise ValueError(f"`max_rank`: got {max_rank}; a rank is at least 0")
-        whole = self._rooted(self.optimum)
-        nothing = jnp.zeros_like(whole)
+        max_rank = check_whole("max_rank", max_rank, 0)
+        full = self._rooted(self.optimum)
+        nothing = jnp.zeros_like(full)
         if max_rank == 0:
-            return nothing, whole
-        if max_rank >= min(whole.shape):
-            return whole, nothing
-        U, s, V = thin_svd(whole)
+            return nothing, full
+        if max_rank >= min(full.shape):
+            return full, nothing
+        U, s, V = thin_svd(full)
         kept = jnp.arange(s.shape[0]) < max_rank
         return from_svd(U, jnp.where(kept, s, 0.0), V), from_svd(U, jnp.where(kept, 0.0, s), V)
 

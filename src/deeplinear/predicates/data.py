@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import checks_arguments
+from .._arrays import floats
 from .._checks import Check
 from .._linalg import rank_tolerance
 from ..init.arguments import check_widths
@@ -37,8 +38,8 @@ def full_rank_and_wide(objective: SquaredError, widths: Sequence[int], Y: Any = 
     """
     widths = _checked_widths(objective, widths)
     d_x, d_y = widths[0], widths[-1]
-    outputs = _images(objective) if Y is None else np.asarray(Y, dtype=float)
-    if Y is not None and (outputs.ndim != 2 or outputs.shape[1] != d_y):
+    outputs = _images(objective) if Y is None else floats("Y", Y, 2, f"(n, {d_y}), samples in rows")
+    if Y is not None and outputs.shape[1] != d_y:
         raise ValueError(f"`Y`: has shape {outputs.shape}; samples are rows, so it must be (n, {d_y})")
     read_from = "read from sigma_yx" if Y is None else f"read from {len(outputs)} samples"
     if Y is not None:  # whatever the units of the outputs
