@@ -29,11 +29,12 @@ def remarks_on(
             f"sigma_xx is singular (rank {moment.rank} of {d}): weights along its null space never change the loss, "
             "and the solution is not unique"
         )
-    if moment.hidden:
-        remarks.append(
-            "a combination of inputs is constant as far as float64 can tell, and serves as intercept; a column of ones "
-            "says so, or drop one of the inputs"
-        )
+    if moment.intercept:
+        told = {
+            "hidden": "is constant as far as float64 can tell, and serves as intercept",
+            "doubtful": "may be constant, but float64 cannot tell it from rounding, and it counts as nothing",
+        }[moment.intercept]
+        remarks.append(f"a combination of inputs {told}; a column of ones, or subtracted means, make it clear")
     if moment.correlated <= ALIKE:
         at = deviations > 0 if varying is None else varying & (deviations > 0)
         remarks.append(_alike(covariance, deviations, np.flatnonzero(at), moment.correlated))
