@@ -48,7 +48,7 @@ def exact_fit(X, y):
 
 
 def exact_correlations(X):
-    """Eigenvalues of the correlation matrix of the columns that vary, its entries exact before rounding, and its rank."""
+    """Eigenvalues of the correlation matrix of the columns that vary, entries exact before rounding; its rank."""
     columns = [whole(column)[0] for column in X.T if np.ptp(column) > 0]
     centred = [[len(column) * x - sum(column) for x in column] for column in columns]
     inner = lambda i, j: sum(a * b for a, b in zip(centred[i], centred[j], strict=True))

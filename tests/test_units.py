@@ -16,6 +16,7 @@ from deeplinear.diagnostics import rates, weight_bounds
 from deeplinear.experiment import Experiment
 from deeplinear.landscape.target import Target
 from deeplinear.learning import problem
+from deeplinear.reduction import reduce
 
 DAYS, COUNT = np.arange(20000.0, 20008.0), np.arange(8.0)
 STAMPED = np.column_stack([np.ones(8), DAYS])
@@ -80,7 +81,7 @@ def test_one_layer_on_days_learns_what_exact_arithmetic_says():
     # mpmath at 50 digits
     np.testing.assert_allclose(solution.end_to_end[0], [[-14614.600214167427, 0.73077712824386061]], rtol=1e-10)
     np.testing.assert_allclose(solution.loss, 0.19026250852245611, rtol=1e-10)
-    np.testing.assert_allclose(objective.input_spectrum[0], [1.3120407290264e-08, 4.0014001525e8], rtol=1e-10)
+    np.testing.assert_allclose(objective.input_spectrum[0], [1.3120407250643444e-08, 400140018.49999999], rtol=1e-10)
     np.testing.assert_allclose(exact.regression(objective, dl.Network([STAMPED[:1] * 0]))([1e12]).loss, 0.0, atol=1e-20)
     compiled = eqx.filter_jit(lambda network, ts: exact.regression(objective, network)(ts).loss)
     np.testing.assert_allclose(compiled(dl.Network([np.zeros((1, 2))]), np.array([1e8])), solution.loss, rtol=1e-12)
@@ -174,8 +175,9 @@ def test_repeated_constant_and_empty_columns(offset):
         np.testing.assert_allclose(objective.minimum, left @ left / 16, rtol=1e-11)
         W = np.asarray(objective.optimum)[0]
         np.testing.assert_allclose(W[[1, 3, 5]], [2 * W[0], 0.0, -W[0]], rtol=1e-9, atol=1e-18)  # of least norm
-        np.testing.assert_allclose(W[4], 1e6 * W[2], rtol=1e-9)
-        assert "rank 2 of 6" in " ".join(moments.remarks()) and "3 constant" not in " ".join(moments.remarks())
+        assert abs(W[2] - W[4] / 1e6) < 1e-9 * np.linalg.norm(W)
+        assert "rank 2 of 6" in " ".join(moments.remarks())
+        assert "3 constant input columns (3, 4, 5)" in moments.remarks()
     centred = dl.SquaredError.from_data(Moments.of(X, COUNT).centered())
     assert centred.second_moment.rank == 1
     np.testing.assert_allclose(centred.minimum, left @ left / 16, rtol=1e-11)
@@ -236,14 +238,14 @@ def test_everything_that_asks_for_the_rank_hears_the_same():
     singular_values = np.linalg.svd(X[:, 1:] - np.outer(X[:, 0], X[:, 0] @ X[:, 1:] / (X[:, 0] @ X[:, 0])))[1]
     assert smallest == pytest.approx(singular_values[-1] ** 2 / 200, rel=1e-9)
     assert weight_bounds(objective, network).product < 1e12
-    reduction = dl.reduce(objective, dl.Network([np.ones((5, 3)), np.ones((1, 5))]))
+    reduction = reduce(objective, dl.Network([np.ones((5, 3)), np.ones((1, 5))]))
     W = reduction.network.end_to_end
-    np.testing.assert_allclose(reduction.objective(W), objective(np.ones((1, 3)) * 5), rtol=1e-9)
+    np.testing.assert_allclose(reduction.objective(W), objective(jnp.full((1, 3), 5.0)), rtol=1e-9)
 
 
 def test_a_nearly_projecting_second_moment_is_no_projector():
     objective = dl.SquaredError.from_moments([[1.0, 1e-13]], np.diag([1.0, 1e-13]))
-    with pytest.raises(exact.NotExact, match="projector|identity"):
+    with pytest.raises(exact.NotExact, match=r"projector|identity"):
         exact.two_layer(objective, dl.Network([[[0.5, 0.0]], [[0.5]]]))
 
 
@@ -274,7 +276,7 @@ GOOD = np.array([[1.0, 2.0], [3.0, 5.0]])
 @pytest.mark.parametrize("size", [1e100, 1e154, 1e200, 1e308])
 @pytest.mark.parametrize("column", [0, 1])
 def test_samples_whose_squares_overflow(size, column):
-    bad = GOOD * np.where(np.arange(2) == column, size, 1.0) / 5
+    bad = GOOD * np.where(np.arange(2) == column, size / 5, 1.0)
     for X, Y, name in ((bad, GOOD, "X"), (GOOD, bad, "Y")):
         with pytest.raises(ValueError, match=rf"^`{name}`: has .* column {column + 1}, and squares .* divide by"):
             dl.SquaredError.of(X, Y)
@@ -300,7 +302,7 @@ def test_samples_whose_squares_underflow(size):
         ({"sigma_yx": np.eye(2), "scale": dl.SUM, "count": 2.5}, r"^`count`: got 2.5; .* positive whole number"),
         ({"sigma_yx": np.eye(2), "scale": dl.SUM, "count": np.nan}, r"^`count`: got nan; .* positive whole number"),
         ({"sigma_yx": np.eye(2) * np.nan}, r"^`sigma_yx`: has nan at row 1, column 1"),
-        ({"sigma_yx": np.eye(2), "sigma_xx": np.eye(2) * np.inf}, r"^`sigma_xx`: has inf at row 1, column 1"),
+        ({"sigma_yx": np.eye(2), "sigma_xx": np.full((2, 2), np.inf)}, r"^`sigma_xx`: has inf at row 1, column 1"),
     ],
 )
 def test_moments_that_float64_cannot_hold(arguments, message):

@@ -23,7 +23,7 @@ def remarks_on(
         remarks.append(f"fewer samples ({count}) than inputs ({d})")
     deviations = np.sqrt(np.diagonal(covariance).clip(min=0))
     if mean is not None and varying is not None:
-        remarks += _constant(~varying & (mean != 0)) + _far(np.abs(mean), deviations, varying)
+        remarks += _constant(~varying) + _far(np.abs(mean), deviations, varying)
     if moment.rank < d:
         remarks.append(
             f"sigma_xx is singular (rank {moment.rank} of {d}): weights along its null space never change the loss, "

@@ -193,8 +193,8 @@ def _principal(
 def _independent_rows(basis: np.ndarray, D: np.ndarray, blur: float) -> tuple[list[int], np.ndarray]:
     """Rows that the others are combinations of, of large D where there is a choice, and all rows in terms of them.
 
-    Coefficients up to `blur` are rounding. Inputs that repeat others are recognised here, where every input has variance 1: in the user's units rounding of a
-    large one exceeds a small one.
+    Coefficients up to `blur` are rounding. Inputs that repeat others are recognised here, where every input has
+    variance 1: in the user's units rounding of a large one exceeds a small one.
     """
     rest, rows = basis.copy(), []
     for _ in range(basis.shape[1]):

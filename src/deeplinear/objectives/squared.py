@@ -88,7 +88,7 @@ class SquaredError(eqx.Module):
         sigma_xx: Any = None,
         trace_yy: Any = None,
         scale: LossScale = HALF_MEAN,
-        count: int | None = None,
+        count: Any = None,
     ) -> "SquaredError":
         """Squared error with given E[y x^T], E[x x^T] and E[|y|^2].
 
