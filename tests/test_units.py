@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import deeplinear as dl
-from deeplinear import data, exact, predicates
+from deeplinear import data, exact, generalisation, predicates
 from deeplinear.data import Moments, NormalForm
 from deeplinear.diagnostics import rates, weight_bounds
 from deeplinear.experiment import Experiment
@@ -320,3 +320,19 @@ def test_what_is_lost_is_said():
     assert any("(1, 2) that are combinations of each other" in remark for remark in near)
     flat = Moments.of(np.column_stack([x, 1e16 + np.arange(50) % 2]), x).remarks()
     assert "1 constant input column (2)" in flat
+
+
+def test_other_numbers_that_are_not_finite():
+    with pytest.raises(ValueError, match=r"^`noisy`: has the entry nan; give finite numbers"):
+        generalisation.exact_errors([0.0], [[2.0]], [[np.nan]], start=1.0)
+    with pytest.raises(ValueError, match=r"^`s`: got nan; give a finite number"):
+        exact.descent_mode_factors([0.5, 1.0], s=np.nan, learning_rate=0.1)
+
+
+def test_a_balanced_flow_follows_small_variances():
+    objective = dl.SquaredError.from_moments([[0.0, 1e-4]], np.diag([1.0, 1e-8]))
+    ours = exact.balanced(objective, dl.init.balanced(0, (2, 2, 1), product=[[0.0, 1.0]]))([0.0, 30.0, 300.0])
+    # the second input alone
+    alone = dl.SquaredError.from_moments([[1e-4]], [[1e-8]])
+    true = exact.balanced(alone, dl.init.balanced(0, (1, 1, 1), product=[[1.0]]))([0.0, 30.0, 300.0])
+    np.testing.assert_allclose(ours.end_to_end[:, 0, 1], true.end_to_end[:, 0, 0], rtol=1e-9)
