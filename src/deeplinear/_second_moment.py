@@ -7,9 +7,10 @@ units and the offsets of the inputs. numpy alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.linalg.lapack import dgejsv
+from scipy.linalg import get_lapack_funcs
 
 EPS = float(np.finfo(float).eps)
 CONSTANT = 4 * EPS
@@ -156,7 +157,8 @@ def singular_values(T: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Accurate for T = D_1 B D_2 with diagonal D and well-conditioned B. Source: Drmac and Veselic (2008), SIAM J. Matrix
     Anal. Appl. 29, LAPACK's `gejsv` with full row pivoting.
     """
-    s, U, V, work, _, info = dgejsv(T, joba=2, jobu=0, jobv=0, jobr=1, jobt=0, jobp=0)
+    gejsv: Any = get_lapack_funcs("gejsv", (T,))
+    s, U, V, work, _, info = gejsv(T, joba=2, jobu=0, jobv=0, jobr=1, jobt=0, jobp=0)
     if info:
         raise np.linalg.LinAlgError("the singular values of the inputs' second moment did not converge")
     return U, s * (work[0] / work[1]), V
@@ -164,7 +166,7 @@ def singular_values(T: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _principal(
     T: np.ndarray, inverse: np.ndarray, D: np.ndarray, sigma_xx: np.ndarray, independent: Callable[[], tuple]
-) -> tuple:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
     """The first six fields of a `SecondMoment`, from D^-1 T and a left inverse of it.
 
     `independent()` gives inputs of which the others are combinations, and all inputs in terms of them.
@@ -181,7 +183,7 @@ def _principal(
         return factor, inverse / D, s**2, axes, turn, True
     rows, relations = independent()
     relations = relations * (D[:, None] / D[rows])
-    G = np.linalg.qr(relations[np.argsort(-np.linalg.norm(relations, axis=1))], mode="r")
+    G = np.asarray(np.linalg.qr(relations[np.argsort(-np.linalg.norm(relations, axis=1))], mode="r"))
     span = np.linalg.solve(G.T, relations.T).T  # orthonormal columns, relations = span G
     axes, s, turn = singular_values(G @ factor[rows])
     least = np.linalg.solve(G.T, ((inverse / D) @ relations).T).T @ span.T
