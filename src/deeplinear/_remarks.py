@@ -23,17 +23,18 @@ def remarks_on(
         remarks.append(f"fewer samples ({count}) than inputs ({d})")
     deviations = np.sqrt(np.diagonal(covariance).clip(min=0))
     if mean is not None and varying is not None:
-        remarks += _constant(~varying & (mean != 0)) + _far(np.abs(mean), deviations, varying)
+        remarks += _constant(~varying) + _far(np.abs(mean), deviations, varying)
     if moment.rank < d:
         remarks.append(
             f"sigma_xx is singular (rank {moment.rank} of {d}): weights along its null space never change the loss, "
             "and the solution is not unique"
         )
-    if moment.hidden:
-        remarks.append(
-            "a combination of inputs is constant as far as float64 can tell, and serves as intercept; a column of ones "
-            "says so, or drop one of the inputs"
-        )
+    if moment.intercept:
+        told = {
+            "hidden": "is constant as far as float64 can tell, and serves as intercept",
+            "doubtful": "may be constant, but float64 cannot tell it from rounding, and it counts as nothing",
+        }[moment.intercept]
+        remarks.append(f"a combination of inputs {told}; a column of ones, or subtracted means, make it clear")
     if moment.correlated <= ALIKE:
         at = deviations > 0 if varying is None else varying & (deviations > 0)
         remarks.append(_alike(covariance, deviations, np.flatnonzero(at), moment.correlated))

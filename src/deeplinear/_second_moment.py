@@ -5,22 +5,22 @@ standard deviations, $D^{-1} C D^{-1} = Q L Q^T$ is a correlation matrix, in whi
 units and the offsets of the inputs. numpy alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.linalg.lapack import dgejsv
+from scipy.linalg import get_lapack_funcs
 
 EPS = float(np.finfo(float).eps)
 CONSTANT = 4 * EPS
 """Standard deviation, relative to the mean, below which an input is constant: its spread is the mean's rounding."""
 GRADED = 1e-6
 """Ratio of the variances (smallest, that is not zero, to largest) below which products with E[x x^T] lose digits."""
-FIRM = 1e3
-"""Mean of a combination of inputs, in units of what rounding may hide of its spread, from which on it is a constant."""
-PIVOT = 0.3
+PIVOT = 0.01
 """An input is taken as independent of others if this share of the most independent one's size is left of it."""
-UNRELATED = 1e-12
-"""Coefficient, in units of standard deviations, below which inputs are not related."""
+UNRELATED = 1e-13
+"""Coefficient, in units of the inputs' sizes, up to which inputs are unrelated, where no more is known."""
 
 
 def rank_tolerance(n: int) -> float:
@@ -51,8 +51,11 @@ class SecondMoment:
     """Whether the variances differ so much that products with E[x x^T] lose the small ones."""
     correlated: float
     """Smallest eigenvalue of the correlation matrix that is not zero."""
-    hidden: bool
-    """Whether a constant is among the inputs as a combination of some that vary, and not as an input."""
+    intercept: str
+    """"hidden" where a constant is among the inputs as a combination of some that vary, and not as an input;
+
+    "doubtful" where rounding may have made it one, and it does not count; else "".
+    """
     _varying: np.ndarray | None  # (d, k): (x - m) @ _varying is white
     _offset: np.ndarray | None  # (k,): the mean in these coordinates
 
@@ -63,21 +66,26 @@ class SecondMoment:
         constants = constant_inputs(covariance, mean)
         D = np.where(constants, np.abs(mean), np.sqrt(np.diagonal(covariance).clip(min=0)))
         D = np.where(D > 0, D, 1.0)
-        Q, L, dropped = _correlations(covariance, D, ~constants)
+        Q, L = _correlations(covariance, D, ~constants)
         shift, roots = mean / D, np.sqrt(L)
         along = Q.T @ shift
         beside = _outside(shift, Q)  # the part of the mean that no variation reaches: a constant among the inputs
-        noise = rank_tolerance(len(D)) * (1 + np.linalg.norm(shift[~constants]) + np.linalg.norm(along / L))
-        if np.linalg.norm(beside[~constants]) <= max(noise, FIRM * dropped**0.5):
+        far = np.linalg.norm(shift[~constants])
+        noise = rank_tolerance(len(D)) * (1 + far + np.linalg.norm(along / L))
+        intercept, part = "", np.linalg.norm(beside[~constants])
+        if beside[constants].any():
             beside[~constants] = 0.0
-        if beside.any():
-            Q_all = np.hstack([beside[:, None] / np.linalg.norm(beside), Q])
+        elif part > noise:  # inputs may repeat each other up to rounding, eps |m|, which moves standard deviations
+            intercept = "hidden" if part > rank_tolerance(len(D)) * far**2 else "doubtful"
+        blur = rank_tolerance(len(D)) / L.min(initial=1.0)
+        if beside[constants].any() or intercept == "hidden":
             T, inverse = _beside_a_constant(Q, roots, shift, along / roots, beside)
+            rows = lambda: _with_constant_row(Q, D, shift, beside, constants, blur)
         else:
-            Q_all, (T, inverse) = Q, _turned_to_the_mean(Q, roots, shift, along / roots)
-        parts = _principal(T, inverse, Q_all, D, covariance + np.outer(mean, mean))
-        hidden = bool(beside.any() and not beside[constants].any())
-        return cls(*parts, float(L.min(initial=1.0)), hidden, Q / roots / D[:, None], along / roots)
+            T, inverse = _turned_to_the_mean(Q, roots, shift, along / roots, beside)
+            rows = lambda: _independent_rows(Q, D, blur)
+        parts = _principal(T, inverse, D, covariance + np.outer(mean, mean), rows)
+        return cls(*parts, float(L.min(initial=1.0)), intercept, Q / roots / D[:, None], along / roots)
 
     @classmethod
     def of_root(cls, root: np.ndarray) -> "SecondMoment":
@@ -88,8 +96,9 @@ class SecondMoment:
         T = T / D[:, None]
         lengths = np.linalg.norm(T, axis=0)
         inverse = np.linalg.pinv(T / lengths, rcond=EPS) / lengths[:, None]
-        parts = _principal(T, inverse, np.linalg.qr(T / lengths)[0], D, root @ root.T)
-        return cls(*parts, np.nan, False, None, None)
+        rows = lambda: _independent_rows(np.linalg.qr(T / lengths)[0], D, UNRELATED)
+        parts = _principal(T, inverse, D, root @ root.T, rows)
+        return cls(*parts, np.nan, "", None, None)
 
     @property
     def rank(self) -> int:
@@ -148,14 +157,20 @@ def singular_values(T: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Accurate for T = D_1 B D_2 with diagonal D and well-conditioned B. Source: Drmac and Veselic (2008), SIAM J. Matrix
     Anal. Appl. 29, LAPACK's `gejsv` with full row pivoting.
     """
-    s, U, V, work, _, info = dgejsv(T, joba=2, jobu=0, jobv=0, jobr=1, jobt=0, jobp=0)
+    gejsv: Any = get_lapack_funcs("gejsv", (T,))
+    s, U, V, work, _, info = gejsv(T, joba=2, jobu=0, jobv=0, jobr=1, jobt=0, jobp=0)
     if info:
         raise np.linalg.LinAlgError("the singular values of the inputs' second moment did not converge")
     return U, s * (work[0] / work[1]), V
 
 
-def _principal(T: np.ndarray, inverse: np.ndarray, basis: np.ndarray, D: np.ndarray, sigma_xx: np.ndarray) -> tuple:
-    """The first six fields of a `SecondMoment`, from D^-1 T, a left inverse of it and a basis of its range."""
+def _principal(
+    T: np.ndarray, inverse: np.ndarray, D: np.ndarray, sigma_xx: np.ndarray, independent: Callable[[], tuple]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    """The first six fields of a `SecondMoment`, from D^-1 T and a left inverse of it.
+
+    `independent()` gives inputs of which the others are combinations, and all inputs in terms of them.
+    """
     factor, (d, rank) = T * D[:, None], T.shape
     variances, axes = np.linalg.eigh((sigma_xx + sigma_xx.T) / 2)
     variances, axes = variances[::-1][:rank], axes[:, ::-1][:, :rank]
@@ -166,19 +181,22 @@ def _principal(T: np.ndarray, inverse: np.ndarray, basis: np.ndarray, D: np.ndar
     if rank == d:
         axes, s, turn = singular_values(factor)
         return factor, inverse / D, s**2, axes, turn, True
-    rows, relations = _independent_rows(basis, D)
-    G = np.linalg.cholesky(relations.T @ relations).T
+    rows, relations = independent()
+    relations = relations * (D[:, None] / D[rows])
+    G = np.asarray(np.linalg.qr(relations[np.argsort(-np.linalg.norm(relations, axis=1))], mode="r"))
     span = np.linalg.solve(G.T, relations.T).T  # orthonormal columns, relations = span G
     axes, s, turn = singular_values(G @ factor[rows])
-    inverse = np.linalg.solve(G.T, ((inverse / D) @ relations).T).T @ span.T
-    return factor, inverse, s**2, span @ axes, turn, True
+    least = np.linalg.solve(G.T, ((inverse / D) @ relations).T).T @ span.T
+    for _ in range(2):  # least norm is known to fewer digits than what it must map to what
+        least = least + (np.eye(rank) - least @ factor) @ (inverse / D)
+    return factor, least, s**2, span @ axes, turn, True
 
 
-def _independent_rows(basis: np.ndarray, D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _independent_rows(basis: np.ndarray, D: np.ndarray, blur: float) -> tuple[list[int], np.ndarray]:
     """Rows that the others are combinations of, of large D where there is a choice, and all rows in terms of them.
 
-    Inputs that repeat others are recognised here, where every input has variance 1: in the user's units rounding of a
-    large one exceeds a small one.
+    Coefficients up to `blur` are rounding. Inputs that repeat others are recognised here, where every input has
+    variance 1: in the user's units rounding of a large one exceeds a small one.
     """
     rest, rows = basis.copy(), []
     for _ in range(basis.shape[1]):
@@ -189,22 +207,35 @@ def _independent_rows(basis: np.ndarray, D: np.ndarray) -> tuple[np.ndarray, np.
         rest[rows] = 0.0
     relations = basis @ np.linalg.inv(basis[rows])
     relations[rows] = np.eye(len(rows))
-    relations[np.abs(relations) < UNRELATED] = 0.0
-    return np.array(rows), relations * (D[:, None] / D[rows])
+    relations[np.abs(relations) <= blur] = 0.0
+    return rows, relations
 
 
-def _correlations(covariance: np.ndarray, D: np.ndarray, varying: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Eigenvectors (d, k) and eigenvalues (k,) of D^-1 C D^-1 that are not rounding, and the largest that is.
+def _with_constant_row(
+    Q: np.ndarray, D: np.ndarray, shift: np.ndarray, beside: np.ndarray, constants: np.ndarray, blur: float
+) -> tuple[list[int], np.ndarray]:
+    """The same for inputs Q z + shift with a constant among them, or among their combinations."""
+    rows, relations = _independent_rows(Q, D, blur)
+    left = shift - relations @ shift[rows]  # what an input has of the constant beyond its share of the rows
+    clear = np.abs(left) > 64 * EPS * (np.abs(shift) + np.abs(relations) @ np.abs(shift[rows]))
+    left = np.where(clear, left, 0.0) if clear.any() else beside
+    size = np.where(constants, np.abs(left), 0.0) if (constants & (left != 0)).any() else np.abs(left)
+    row = int(np.argmax(np.where(size >= PIVOT * size.max(), D, -1.0)))
+    share = left / left[row]
+    relations = relations - np.outer(share, relations[row])
+    relations[row] = 0.0
+    return [*rows, row], np.hstack([relations, share[:, None]])
 
-    Constant inputs take no part.
-    """
+
+def _correlations(covariance: np.ndarray, D: np.ndarray, varying: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvectors (d, k) and eigenvalues (k,) of D^-1 C D^-1 that are not rounding; constant inputs take no part."""
     at = np.flatnonzero(varying)
     scaled = covariance[np.ix_(at, at)] / D[at] / D[at, None]
     L, vectors = np.linalg.eigh((scaled + scaled.T) / 2)
     kept = rank_tolerance(len(at)) * np.abs(L).max(initial=0.0) < L
     Q = np.zeros((len(D), int(kept.sum())))
     Q[at] = vectors[:, kept]
-    return Q, L[kept], float(np.abs(L[~kept]).max(initial=0.0))
+    return Q, L[kept]
 
 
 def _outside(vector: np.ndarray, Q: np.ndarray) -> np.ndarray:
@@ -221,14 +252,18 @@ def _beside_a_constant(Q, roots, shift, offset, beside) -> tuple[np.ndarray, np.
     return np.hstack([shift[:, None], Q * roots]), np.vstack([constant, varying])
 
 
-def _turned_to_the_mean(Q, roots, shift, offset) -> tuple[np.ndarray, np.ndarray]:
-    """T = Q L^(1/2) (I + u u^T)^(1/2), in units of D and turned: its first column alone has the mean."""
+def _turned_to_the_mean(Q, roots, shift, offset, beside) -> tuple[np.ndarray, np.ndarray]:
+    """T = Q L^(1/2) (I + u u^T)^(1/2), in units of D and turned: its first column alone has the mean.
+
+    What is `beside` the range is too small to count, but stays in the mean.
+    """
     length = float(np.linalg.norm(offset))
     if not length:
         return Q * roots, Q.T / roots[:, None]
     H = _reflection(offset / length)
     grown, turned = np.hypot(1.0, length), (Q * roots) @ H
-    turned[:, 0] = shift * (grown / length) if length > 1 else turned[:, 0] * grown
+    along = (shift - beside) / length if length > 1 else turned[:, 0]
+    turned[:, 0] = along * grown + beside * (length / grown)
     inverse = H.T @ (Q.T / roots[:, None])
     inverse[0] /= grown
     return turned, inverse

@@ -95,7 +95,7 @@ class Moments:
         return total
 
     @classmethod
-    def given(cls, sigma_yx: Any, sigma_xx: Any = None, trace_yy: float | None = None, count: int | None = None):
+    def given(cls, sigma_yx: Any, sigma_xx: Any = None, trace_yy: float | None = None, count: Any = None):
         """Moments that are known already; `sigma_xx=None` stands for the identity (whitened inputs).
 
         `trace_yy=None`: unknown, the smallest loss is zero. Raises `ValueError` for shapes that do not fit,

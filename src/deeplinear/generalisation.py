@@ -148,7 +148,7 @@ def exact_errors(ts: Any, teacher: Any, noisy: Any, start: float, depth: int = 2
 
     $W(t) = \hat U \mathrm{diag}(u(t)) \hat V^T$ in the modes of the noisy matrix; each starts with strength `start` and
     follows `exact.mode_strength`: exact for `init.decoupled` starts and white inputs. Raises `ValueError` for
-    shapes that differ.
+    shapes that differ and entries that are not finite.
 
     >>> exact_errors([0.0, 100.0], [[2.0]], [[3.0]], start=1.0).test.round(6).tolist()
     [0.25, 0.25]
@@ -158,6 +158,9 @@ def exact_errors(ts: Any, teacher: Any, noisy: Any, start: float, depth: int = 2
     )
     if teacher.shape != noisy.shape:
         raise ValueError(f"`noisy`: has shape {noisy.shape}, the teacher {teacher.shape}; give two matrices (d_y, d_x)")
+    for name, matrix in (("teacher", teacher), ("noisy", noisy)):
+        if not np.isfinite(matrix).all():
+            raise ValueError(f"`{name}`: has the entry {matrix[~np.isfinite(matrix)][0]}; give finite numbers")
     U, observed, Vt = np.linalg.svd(noisy, full_matrices=False)
     start = float(floats("start", start, 0, "one number", largest=LARGEST))
     u = mode_strength(ts, start, observed, depth)

@@ -207,8 +207,8 @@ def load(
       Both stay memory maps, moments are taken in slices: larger than memory is fine.
     - `.csv`, `.tsv` with a header (commas, semicolons, tabs, bars or blanks; UTF-8, UTF-16 or cp1252) and `.parquet`
       (needs pyarrow, extra `table`): `target` names the output columns, `"a,b"` or `("a", "b")`; `inputs` the inputs,
-      else all others but those in `drop`. A target of texts becomes one column of zeros and ones per class, `species=setosa`;
-      classes written as numbers stay numbers unless they are named in `classes`. true and false are 1 and 0. Names of
+      else all others but those in `drop`. A target of texts becomes one column of zeros and ones per class,
+      `species=setosa`; classes written as numbers stay numbers unless they are named in `classes`. true and false are 1 and 0. Names of
       rows (a first column that has no name, counts the rows or names each of them, an index that pandas saved) are set
       aside. `missing="drop"` leaves rows with missing values out.
 

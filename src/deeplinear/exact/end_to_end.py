@@ -12,7 +12,7 @@ network moves as this one does, in hidden frames that stay.
 from collections.abc import Iterator
 from functools import reduce
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -101,12 +101,11 @@ class Balanced(eqx.Module):
         """The times, and the layers of the smallest network at each."""
         ts = checked_times(ts)
         asked = np.asarray(ts)
-        factor = float(self.objective.factor)
-        sigma_yx, sigma_xx = factor * np.asarray(self.objective.sigma_yx), factor * np.asarray(self.objective.sigma_xx)
+        inputs = _Inputs.of(self.objective)
         start = [np.asarray(A) for A in self.core.weights]
         order = np.argsort(asked, kind="stable")
         layers: list[Any] = [np.empty((asked.size, *A.shape)) for A in start]
-        states = _integrated(start, sigma_yx, sigma_xx, asked[order])
+        states = _integrated(start, inputs, asked[order])
         for i, now in zip(order, states, strict=True):
             for kept, A in zip(layers, now, strict=True):
                 kept[i] = A
@@ -190,14 +189,37 @@ def _smallest(layers: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarr
     return [*core, layers[-1] @ frames[-1]], frames
 
 
-def _integrated(
-    start: list[np.ndarray], sigma_yx: np.ndarray, sigma_xx: np.ndarray, ts: np.ndarray
-) -> Iterator[list[np.ndarray]]:
+class _Inputs(NamedTuple):
+    """The moments, times the factor of the loss scale."""
+
+    sigma_yx: np.ndarray
+    sigma_xx: np.ndarray
+    optimum: np.ndarray
+    root: np.ndarray | None  # where products with sigma_xx lose the small variances, else None
+    share: float  # of the smallest variance in the largest, where that matters: below it nothing is at rest
+
+    @classmethod
+    def of(cls, objective: SquaredError) -> "_Inputs":
+        factor, optimum = float(objective.factor), np.asarray(objective.optimum)
+        moments = factor * np.asarray(objective.sigma_yx), factor * np.asarray(objective.sigma_xx)
+        if not objective.graded:
+            return cls(*moments, optimum, None, 1.0)
+        variances = objective.second_moment.variances
+        return cls(*moments, optimum, factor**0.5 * np.asarray(objective.root_xx), variances[-1] / variances[0])
+
+    def residual(self, W: np.ndarray) -> np.ndarray:
+        """Minus the gradient with respect to the end-to-end matrix."""
+        if self.root is None:
+            return self.sigma_yx - W @ self.sigma_xx
+        return ((self.optimum - W) @ self.root) @ self.root.T
+
+
+def _integrated(start: list[np.ndarray], inputs: _Inputs, ts: np.ndarray) -> Iterator[list[np.ndarray]]:
     """Layers at sorted times."""
     shapes = [A.shape for A in start]
     cuts = np.cumsum([A.size for A in start])[:-1]
     split = lambda y: [part.reshape(shape) for part, shape in zip(np.split(y, cuts), shapes, strict=True)]
-    field = lambda _, y: np.concatenate([slope.ravel() for slope in _slopes(split(y), sigma_yx, sigma_xx)])
+    field = lambda _, y: np.concatenate([slope.ravel() for slope in _slopes(split(y), inputs)])
     values = np.linalg.svd(start[0], compute_uv=False)
     atol = FAINT * RTOL * float(np.min(values, where=values > 0, initial=1.0))
     y, t, step = np.concatenate([A.ravel() for A in start]), 0.0, None
@@ -207,20 +229,20 @@ def _integrated(
             stepper = DOP853(field, t, y, end, rtol=RTOL, atol=atol, first_step=step and min(step, end - t))
             while stepper.status == "running" and not rest:
                 before = stepper.h_abs
-                stepper.max_step = REACH / max(_sharpness(split(stepper.y), sigma_xx), 1e-290)
+                stepper.max_step = REACH / max(_sharpness(split(stepper.y), inputs.sigma_xx), 1e-290)
                 message = stepper.step()
                 if stepper.status == "failed":
                     raise RuntimeError(f"the end-to-end flow could not be integrated at t = {stepper.t:.6g}: {message}")
                 step = before if stepper.status == "finished" else stepper.h_abs  # the last one is cut short
-                rest = _at_rest(split(stepper.y), sigma_yx, sigma_xx)
+                rest = _at_rest(split(stepper.y), inputs)
             t, y = end, stepper.y
         yield split(y)
 
 
-def _slopes(layers: list[np.ndarray], sigma_yx: np.ndarray, sigma_xx: np.ndarray) -> list[np.ndarray]:
+def _slopes(layers: list[np.ndarray], inputs: _Inputs) -> list[np.ndarray]:
     """W_{l+1:h}^T Xi W_{1:l-1}^T of every layer."""
     below = list(accumulate(layers, lambda below, A: A @ below))
-    above, slopes = sigma_yx - below[-1] @ sigma_xx, []
+    above, slopes = inputs.residual(below[-1]), []
     for A, product in zip(layers[:0:-1], below[-2::-1], strict=True):
         slopes.append(above @ product.T)
         above = A.T @ above
@@ -233,11 +255,11 @@ def _sharpness(layers: list[np.ndarray], sigma_xx: np.ndarray) -> float:
     return h * float(np.linalg.norm(layers[0], 2)) ** (2 * h - 2) * float(np.linalg.norm(sigma_xx, 2))
 
 
-def _at_rest(layers: list[np.ndarray], sigma_yx: np.ndarray, sigma_xx: np.ndarray) -> bool:
+def _at_rest(layers: list[np.ndarray], inputs: _Inputs) -> bool:
     """Whether the residual vanishes along the rows and the columns of W, up to rounding."""
-    fitted = reduce(lambda below, A: A @ below, layers) @ sigma_xx
-    residual = sigma_yx - fitted
-    allowed = AT_REST * (np.linalg.norm(sigma_yx) + np.linalg.norm(fitted))
+    W = reduce(lambda below, A: A @ below, layers)
+    residual, fitted = inputs.residual(W), np.linalg.norm(W @ inputs.sigma_xx)
+    allowed = AT_REST * inputs.share * (np.linalg.norm(inputs.sigma_yx) + fitted)
     if len(layers) == 1:
         return bool(np.linalg.norm(residual) <= allowed)
     rows, columns = np.linalg.qr(layers[0].T)[0], np.linalg.qr(layers[-1])[0]

@@ -99,7 +99,7 @@ def descent_mode_factors(weights: Any, s: float, learning_rate: float, input_var
 
     $1 - \eta^2 e^2 \prod_{k \ne i, j} \xi_k^2$ with the error $e = s - c \prod_k \xi_k$; the diagonal is 1. At depth 2
     also $\xi_1 + \xi_2$ is multiplied by $1 + \eta e$ and $\xi_1 - \xi_2$ by $1 - \eta e$. `weights` is (layer,), of
-    any signs. Raises `ValueError` for another shape.
+    any signs. Raises `ValueError` for another shape and numbers that are not finite.
 
     >>> descent_mode_factors([0.5, 1.0], s=2.0, learning_rate=0.1).round(4).tolist()
     [[1.0, 0.9775], [0.9775, 1.0]]

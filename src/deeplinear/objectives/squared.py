@@ -104,7 +104,7 @@ class SquaredError(eqx.Module):
         sigma_xx: Any = None,
         trace_yy: Any = None,
         scale: LossScale = HALF_MEAN,
-        count: int | None = None,
+        count: Any = None,
         variance_y: Any = None,
     ) -> "SquaredError":
         """Squared error with given E[y x^T], E[x x^T] and E[|y|^2].
@@ -229,11 +229,12 @@ class SquaredError(eqx.Module):
         d_x = self.optimum.shape[1]
         if self.whitened:
             return jnp.ones(d_x), jnp.eye(d_x)
-        if not traced(self._root_xx):
+        root = self.root_xx
+        if not traced(root):
             return jax.tree.map(on_device, self.second_moment.spectrum)
         variances, Q = jnp.linalg.eigh(self.sigma_xx)
-        D = jnp.linalg.norm(self._root_xx, axis=1)
-        s = jnp.linalg.svd(self._root_xx / jnp.where(D > 0, D, 1.0)[:, None], compute_uv=False)
+        D = jnp.linalg.norm(root, axis=1)
+        s = jnp.linalg.svd(root / jnp.where(D > 0, D, 1.0)[:, None], compute_uv=False)
         occurs = jnp.arange(d_x) >= d_x - jnp.sum(s**2 > rank_tolerance(d_x) * s[0] ** 2)
         return jnp.where(occurs, variances, 0.0), Q
 
