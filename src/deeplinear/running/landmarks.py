@@ -101,8 +101,9 @@ class Landmarks(NamedTuple):
 
         A large mean is explained at once, and says nothing of the rest.
         """
-        known = self.explainable is not None and self.explainable > 0
-        return min(self.whole, self.explainable) if known else self.whole
+        if self.explainable is None or self.explainable <= 0:
+            return self.whole
+        return min(self.whole, self.explainable)
 
 
 def landmarks(objective: Any, network: Network) -> Landmarks:
