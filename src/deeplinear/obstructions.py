@@ -77,7 +77,7 @@ class Obstacles:
         """Aligned starts: a mode is lost where two of its weights are the smallest and the product is not positive."""
         (U, V), W = self.modes, _product(weights)
         beside = (U.T @ W @ V) * (self.groups[:, None] != self.groups[None, :])
-        sizes = float(np.prod([np.linalg.norm(M, 2) for M in weights]))
+        sizes = float(np.prod([np.linalg.norm(M) for M in weights]))
         if len(weights) == 1 or np.linalg.norm(beside) > ALIGNED * sizes:
             return None
         frames = shared_frames(self.objective, weights)
