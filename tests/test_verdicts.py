@@ -54,7 +54,7 @@ def test_a_large_mean_is_no_explanation(offset, widths):
     assert run.ending.unexplained == pytest.approx(share, abs=1e-8)
     assert "of what the inputs can explain" in run.ending.message
     # a run that stops where the mean alone is explained is no minimum, and says what is left
-    early = gradient_flow(objective, Network([np.eye(2), [[offset, 0.3]]]), [1e-9]).ending
+    early = gradient_flow(objective, Network([[[offset, 0.3]]]), [1e-9]).ending
     assert early.kind == "time" and early.unexplained == pytest.approx(0.49, rel=1e-6)
 
 
@@ -75,7 +75,7 @@ def test_a_descent_is_judged_by_the_same_share():
     objective = SquaredError.of(X_LINE, y[:, None])
     short, long = (
         gradient_descent(objective, Network([np.zeros((1, 2))]), 0.5, steps, save_every=steps).ending
-        for steps in (20, 200)
+        for steps in (8, 200)
     )
     assert (short.kind, long.kind) == ("steps", "global minimum")
     assert short.unexplained > 1e-6 > long.unexplained

@@ -60,7 +60,6 @@ class Obstacles:
         weights = _at_size_one(network)
         if not all(np.isfinite(W).all() for W in weights):
             return None
-        network = Network(weights)
         of_modes, of_rank = self._of_modes(network, weights), self._of_rank(network, weights)
         if of_rank is not None and (of_modes is None or of_rank.rank <= of_modes.rank):
             return of_rank if of_modes is None else of_modes._replace(reason=of_rank.reason)
@@ -78,7 +77,7 @@ class Obstacles:
         """Aligned starts: a mode is lost where two of its weights are the smallest and the product is not positive."""
         (U, V), W = self.modes, _product(weights)
         beside = (U.T @ W @ V) * (self.groups[:, None] != self.groups[None, :])
-        sizes = float(np.prod([np.linalg.norm(M, 2) for M in weights]))
+        sizes = float(np.prod([np.linalg.norm(M) for M in weights]))
         if len(weights) == 1 or np.linalg.norm(beside) > ALIGNED * sizes:
             return None
         frames = shared_frames(self.objective, weights)
@@ -105,7 +104,7 @@ class Obstacles:
         wanted = min(network.max_rank, self.rank)
         if np.count_nonzero(s > FULL_RANK * s[0]) >= wanted:  # the subspaces hold W(0)
             return None
-        rank = reachable_rank(self.objective, network)
+        rank = reachable_rank(self.objective, Network(weights))
         left = float(np.sum(self.sigma[rank:] ** 2))
         reason = f"weights and data span {rank} dimensions only, which the flow never leaves"
         return self._obstruction(network, rank, left, reason, False)

@@ -132,7 +132,8 @@ def fated(ending: Ending, fate: Fate, W: np.ndarray, goal: float | None) -> Endi
         message = CHANGED_SIGN if judged else f"{ending.message}; {CHANGED_SIGN}"
         return replace(ending, kind="left the flow" if judged else kind, message=message)
     words = {"loss": found.loss, "reason": found.reason}
-    gap = np.nan if ending.excess is None or goal is None else ending.excess - found.excess
+    goal = 0.0 if goal is None else goal
+    gap = np.nan if ending.excess is None else ending.excess - found.excess
     if kind in JUDGED and (left or gap < -goal):
         kind, message = "left the flow", LEFT_BEHIND.format(**words)
     elif kind in ("time", "global minimum") and gap <= goal:

@@ -77,7 +77,8 @@ def gradient_flow(
     adaptive Runge-Kutta method in float64.
 
     - `ts`: increasing times >= 0 at which to keep the network, shape (time,). None: runs until the excess loss is
-      `tolerance` times that of the start (or of the zero map, if smaller), until a saddle holds it, or until
+      `tolerance` times that of the start (or of the zero map, or of what varies about the mean, if smaller), until a
+      saddle holds it (also the one at which theory sees the exact flow end: `obstructions.obstruction`), or until
       `max_time` (None: ten times a generous estimate of when the last mode is learned; no limit for sensing and
       completion), and keeps about `keep` times spread evenly along the path. A smaller `keep` allows longer steps.
     - `rtol`: relative error of the end-to-end matrix along the path that is aimed at, transition times included; the

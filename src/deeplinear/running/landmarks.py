@@ -16,6 +16,7 @@ from .packing import Packed
 
 FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to what there is to explain
 FINEST_WEIGHTS = 1e-12  # error of the end-to-end matrix, relative, that float64 can be asked for
+ROUNDING = 1e-14  # share of a loss that rounding of its parts can be
 CERTIFIED = 0.01  # share of what there is to explain that a minimum may leave, however coarse the tolerance
 
 AT_REST = {
@@ -101,8 +102,9 @@ class Landmarks(NamedTuple):
 
         A large mean is explained at once, and says nothing of the rest.
         """
-        known = self.explainable is not None and self.explainable > 0
-        return min(self.whole, self.explainable) if known else self.whole
+        if self.explainable is None or self.explainable <= FINEST_WEIGHTS**2 * self.whole:
+            return self.whole
+        return min(self.whole, self.explainable)
 
 
 def landmarks(objective: Any, network: Network) -> Landmarks:
@@ -140,7 +142,11 @@ def survey(objective: Any, network: Network) -> tuple:
     if not isinstance(objective, SquaredError):
         return *sizes, (*losses, jnp.zeros(()), None, None)
     tail = objective.minimum_at_rank(rank) - objective.minimum
-    explainable = None if objective.variation is None else objective.variation - objective.minimum - tail
+    explainable = None
+    if objective.variation is not None:
+        explainable = objective.variation - objective.minimum - tail
+        # a difference that is rounding of the whole: the inputs may explain all that varies
+        explainable = jnp.where(jnp.abs(explainable) > ROUNDING * losses[1], explainable, objective.variation)
     return *sizes, (*losses, tail, explainable, (objective.sigma_yx, objective.optimum_at_rank(rank)))
 
 
