@@ -47,9 +47,8 @@ def check_whole(name: str, value: Any, least: int = 0, most: int | None = None) 
     try:
         number = operator.index(value)  # also the integers of numpy, and no float
     except TypeError:
-        number = None
-    wrong = number is None or type(value).__name__ in ("bool", "bool_") or number < least
-    if wrong or (most is not None and number > most):
+        number = least - 1
+    if type(value).__name__ in ("bool", "bool_") or number < least or (most is not None and number > most):
         span = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"`{name}`: got {shown(value)}; give a whole number {span}")
     return number
@@ -74,13 +73,12 @@ def check_file(argument: str, path: str | os.PathLike) -> Path:
         file = Path(path)
         there = file.exists()
     except (OSError, ValueError, TypeError):  # a name that no file can have, or a folder that may not be looked into
-        there = False
+        file, there = Path(), False
     if not there:
         raise ValueError(f"`{argument}`: {str(path)!r} is not there")
     if not file.is_file():
-        raise ValueError(
-            f"`{argument}`: {str(path)!r} is {'a folder' if file.is_dir() else 'a device or pipe'}, not a file"
-        )
+        kind = "a folder" if file.is_dir() else "a device or pipe"
+        raise ValueError(f"`{argument}`: {str(path)!r} is {kind}, not a file")
     return file
 
 

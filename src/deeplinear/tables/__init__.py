@@ -63,7 +63,8 @@ def read(file: Path, choice: Choice) -> Samples:
     check_memory(
         f"`path`: the {d_x} inputs of {file.name!r} and their second moments", 8 * d_x * (3 * d_x + source.rows)
     )
-    used = list(dict.fromkeys([*([0] if layout.doubtful else []), *layout.empty, *layout.inputs, *layout.targets]))
+    first = [0] if layout.doubtful else []
+    used: list[int] = list(dict.fromkeys([*first, *layout.empty, *layout.inputs, *layout.targets]))
     columns = [_column(file, source, layout, position, choice.missing == "refuse") for position in used]
     blocks = []
     for block in source.blocks(used):
@@ -138,7 +139,7 @@ def _collected(
             else:
                 Y[start:stop, first] = block[:, i]
             first += len(classes.get(i, [""]))
-        start, blocks[k] = stop, block[:0]
+        start, blocks[k] = stop, np.empty((0, 0))
     return Samples(X, Y, tuple(columns[i].name for i in inputs), tuple(names), tuple(remarks))
 
 
@@ -196,7 +197,7 @@ def _layout(file: Path, source: Source, choice: Choice) -> Layout:
 
 def _set_aside(source: Source) -> dict[int, str]:
     """Columns that are no data whatever they hold, and why."""
-    aside = dict(source.index)
+    aside = dict(source.no_data)
     names = source.names
     if not names[0] or names[0] == "Unnamed: 0":  # what pandas calls it when it reads its own index back
         aside[0] = "has no name and was taken for names of the rows"
