@@ -326,6 +326,10 @@ def test_inputs_and_columns_to_leave_out_can_be_named(tmp_path):
         ({"inputs": "a,y"}, r"^`inputs`: 'y' is a target already; leave it out of one of them$"),
         ({"drop": "y"}, r"^`drop`: 'y' is a target already"),
         ({"inputs": "a", "drop": "a"}, r"^`drop`: 'a' is among the inputs as well; leave it out of one of them$"),
+        (
+            {"drop": "a,b,text"},
+            r"^`target`, `drop`: take every column of 't.csv' \(a, b, text, y\); leave at least one as",
+        ),
         ({"target": 3}, r"^`target`: 't.csv' has no column 3; "),
     ):
         with pytest.raises(ValueError, match=message):

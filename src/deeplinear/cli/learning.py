@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from .options import Flag, chosen, takes_settings
-from .output import console, free_folder, simulated, to_json, use_compilation_cache, write_results
+from .output import console, free_folder, printable, simulated, to_json, use_compilation_cache, write_results
 
 SETTINGS = (
     "target",
@@ -96,7 +96,7 @@ def summary(data: Any, report: Path, record: Path) -> dict[str, Any]:
 def _print_table(data: Any, report: Path) -> None:
     from rich.table import Table
 
-    table = Table(title=data.attrs["title"], title_justify="left")
+    table = Table(title=printable(data.attrs["title"]), title_justify="left")
     for heading in ("mode", "singular value", "share", "predicted half-time", "half-time", "strength", "of"):
         table.add_column(heading, justify="right")
     number = lambda value, form: "-" if math.isnan(value) else "never" if math.isinf(value) else format(value, form)

@@ -188,7 +188,8 @@ def _layout(file: Path, source: Source, choice: Choice) -> Layout:
     inputs = [i for i, name in enumerate(names) if name and i not in taken and i not in index]
     empty = [i for i, name in enumerate(names) if not name and i not in index]
     if not inputs:
-        raise ValueError(f"`target`: takes every column of {file.name!r} ({listed}); leave at least one as input")
+        what = "`target`, `drop`: take" if dropped else "`target`: takes"
+        raise ValueError(f"{what} every column of {file.name!r} ({listed}); leave at least one as input")
     remarks = [_remark(names[i], i, why) for i, why in index.items()]
     remarks += [_remark("", i, "has no name and no values") for i in empty]
     doubtful = source.named_rows or (0 in inputs and len(inputs) > 1)
