@@ -33,6 +33,15 @@ def test_names_are_printed_as_they_are(here, capsys, name):
     assert f"{name}: 1 → 2 → 1" in capsys.readouterr().out
 
 
+def test_control_characters_in_names_of_files_never_reach_the_terminal(here, capsys):
+    (here / "a\x1b[31m.csv").write_text("x,y\n1,2\n5,4\n3,3\n")
+    assert _exit_code(["atlas", "a\x1b[31m.csv", "--target", "y", "--hidden", "2", "--table"]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed and "a\ufffd[31m.csv: 1 → 2 → 1" in printed
+    assert _exit_code(["learn", "b\x1b[31m.csv", "--target", "y"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
 def test_what_was_set_aside_is_a_note_and_stands_in_report_and_record(here, capsys):
     options = ["--target", "y", "--drop", "text", "--missing", "drop", "--classes", "y", *QUICK]
     assert _exit_code(["learn", "t.csv", *options, "--out", "out"]) == 0

@@ -76,11 +76,10 @@ def check_file(argument: str, path: str | os.PathLike) -> Path:
         file = Path(path)
         there = file.exists()
     except (OSError, ValueError, TypeError):  # a name that no file can have, or a folder that may not be looked into
-        there = False
+        file, there = Path(), False
     if not there:
         raise ValueError(f"`{argument}`: {str(path)!r} is not there")
     if not file.is_file():
-        raise ValueError(
-            f"`{argument}`: {str(path)!r} is {'a folder' if file.is_dir() else 'a device or pipe'}, not a file"
-        )
+        kind = "a folder" if file.is_dir() else "a device or pipe"
+        raise ValueError(f"`{argument}`: {str(path)!r} is {kind}, not a file")
     return file

@@ -206,11 +206,11 @@ def load(
     - `.npy`: the inputs, with the outputs as a pair, `("x.npy", "y.npy")` or `"x.npy,y.npy"`, or as `target="y.npy"`.
       Both stay memory maps, moments are taken in slices: larger than memory is fine.
     - `.csv`, `.tsv` with a header (commas, semicolons, tabs, bars or blanks; UTF-8, UTF-16 or cp1252) and `.parquet`
-      (needs pyarrow, extra `table`): `target` names the output columns, `"a,b"` or `("a", "b")`; `inputs` the inputs,
-      else all others but those in `drop`. A target of texts becomes one column of zeros and ones per class,
-      `species=setosa`; classes written as numbers stay numbers unless they are named in `classes`. true and false are 1 and 0. Names of
-      rows (a first column that has no name, counts the rows or names each of them, an index that pandas saved) are set
-      aside. `missing="drop"` leaves rows with missing values out.
+      (needs pyarrow, extra `table`). `target` names the output columns, `"a,b"` or `("a", "b")`; `inputs` the inputs,
+      else all others but those in `drop`. A target of texts becomes one column of zeros and ones per class, such as
+      `species=setosa`; classes written as numbers stay numbers unless they are named in `classes`. true and false are 1
+      and 0. Names of rows (a first column that has no name, counts the rows or names each of them, an index that pandas
+      saved) are set aside. `missing="drop"` leaves rows with missing values out.
 
     Moments are sample means, nothing is centred; `task.remarks` says what was set aside or taken for something. Raises
     `ValueError` in one line that names the file, the line and the column for missing values, text among numbers,
@@ -230,8 +230,10 @@ def load(
         moments = Moments.of(X, Y)
     except ValueError as error:
         raise ValueError(f"{error} (in {str(path)!r})") from None
-    name = os.path.basename(str(path if isinstance(path, str | os.PathLike) else path[0]))
-    name = os.fsencode(name).decode("utf-8", "replace")  # a name that is no text must not spoil titles
+    # a name that is no text must not spoil titles
+    place = os.fsencode(str(path)).decode("utf-8", "replace")
+    first = str(path if isinstance(path, str | os.PathLike) else path[0])
+    name = os.path.basename(os.fsencode(first).decode("utf-8", "replace"))
     outputs = f", outputs {target}" if target is not None else ""
     return Task(
         f"./{name}" if name.startswith("-") else name,
@@ -240,7 +242,7 @@ def load(
         moments,
         samples.input_names,
         samples.output_names,
-        description=f"file {path}{outputs}",
+        description=f"file {place}{outputs}",
         remarks=samples.remarks,
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .options import Flag, OptionalWhole, Whole, chosen, takes_settings
-from .output import console, results_folder, simulated, to_json, use_compilation_cache, write_results
+from .output import console, printable, results_folder, simulated, to_json, use_compilation_cache, write_results
 
 
 @takes_settings("target", "inputs", "drop", "missing", "classes", "hidden", "scale", "seed", "loss", "center", "whiten")
@@ -124,7 +124,9 @@ def _print_table(name: str, points: Any, found: dict[str, Any]) -> None:
     from rich.table import Table
 
     entries, count = found["points"], _readable(found["count"])
-    table = Table(title=f"{name}: {' → '.join(map(str, points.widths))}, {count} critical values", title_justify="left")
+    table = Table(
+        title=f"{printable(name)}: {' → '.join(map(str, points.widths))}, {count} critical values", title_justify="left"
+    )
     for heading in ("learned modes", "loss", "rank", "kind", "n-", "n0", "n+"):
         words = heading in ("learned modes", "kind")
         table.add_column(heading, justify="left" if words else "right", overflow="fold")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from .options import Flag, chosen, takes_settings
-from .output import console, results_folder, simulated, to_json, use_compilation_cache, write_results
+from .output import console, printable, results_folder, simulated, to_json, use_compilation_cache, write_results
 
 ENDING = ("kind", "loss", "excess", "unexplained", "predicted_loss", "time", "message")
 SHOWN = 20  # modes in the table of the terminal
@@ -106,7 +106,7 @@ def _print_table(data: Any, report: Path) -> None:
     from ..plots.learned import Modes, in_groups
     from ..plots.words import ranges
 
-    table, modes = Table(title=data.attrs["title"], title_justify="left"), Modes.of(data)
+    table, modes = Table(title=printable(data.attrs["title"]), title_justify="left"), Modes.of(data)
     for heading in ("mode", "singular value", "share", "predicted half-time", "half-time", "strength", "of"):
         table.add_column(heading, justify="right")
     digits = lambda form: lambda x: "-" if math.isnan(x) else "never" if math.isinf(x) else format(x, form)

@@ -77,6 +77,15 @@ def console() -> Any:
     return Console(markup=False, emoji=False)
 
 
+def printable(text: str) -> str:
+    """A text without the control characters that names of files may have and that terminals obey.
+
+    >>> printable("a\\x1b[31m.csv")
+    'a�[31m.csv'
+    """
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
 def to_json(value: Any) -> str:
     """JSON in which what is not finite is null."""
 

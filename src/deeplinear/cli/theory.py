@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from .options import Flag, chosen, takes_settings
-from .output import console, to_json, use_compilation_cache
+from .output import console, printable, to_json, use_compilation_cache
 
 SETTINGS = (
     "target",
@@ -95,7 +95,11 @@ def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(
-        title=title, title_justify="left", caption="-: does not apply here", caption_justify="left", expand=True
+        title=printable(title),
+        title_justify="left",
+        caption="-: does not apply here",
+        caption_justify="left",
+        expand=True,
     )
     for heading in ("key", "name", "holds", "residual", "tolerance", "note"):
         right, wide = heading in ("residual", "tolerance"), {"name": 2, "note": 3}.get(heading)

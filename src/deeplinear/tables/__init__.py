@@ -62,7 +62,8 @@ def read(file: Path, choice: Choice) -> Samples:
     d_x = len(layout.inputs)
     _memory.check("path", f"the table {file.name!r}", 8 * d_x * source.rows, "take fewer rows or columns")
     _memory.check_moments("path", d_x)
-    used = list(dict.fromkeys([*([0] if layout.doubtful else []), *layout.empty, *layout.inputs, *layout.targets]))
+    first = [0] if layout.doubtful else []
+    used: list[int] = list(dict.fromkeys([*first, *layout.empty, *layout.inputs, *layout.targets]))
     columns = [_column(file, source, layout, position, choice.missing == "refuse") for position in used]
     blocks = []
     for block in source.blocks(used):
@@ -138,7 +139,7 @@ def _collected(
             else:
                 Y[start:stop, first] = block[:, i]
             first += len(classes.get(i, [""]))
-        start, blocks[k] = stop, block[:0]
+        start, blocks[k] = stop, np.empty((0, 0))
     return Samples(X, Y, tuple(columns[i].name for i in inputs), tuple(names), tuple(remarks))
 
 
@@ -187,7 +188,8 @@ def _layout(file: Path, source: Source, choice: Choice) -> Layout:
     inputs = [i for i, name in enumerate(names) if name and i not in taken and i not in index]
     empty = [i for i, name in enumerate(names) if not name and i not in index]
     if not inputs:
-        raise ValueError(f"`target`: takes every column of {file.name!r} ({listed}); leave at least one as input")
+        what = "`target`, `drop`: take" if dropped else "`target`: takes"
+        raise ValueError(f"{what} every column of {file.name!r} ({listed}); leave at least one as input")
     remarks = [_remark(names[i], i, why) for i, why in index.items()]
     remarks += [_remark("", i, "has no name and no values") for i in empty]
     doubtful = source.named_rows or (0 in inputs and len(inputs) > 1)
@@ -196,7 +198,7 @@ def _layout(file: Path, source: Source, choice: Choice) -> Layout:
 
 def _set_aside(source: Source) -> dict[int, str]:
     """Columns that are no data whatever they hold, and why."""
-    aside = dict(source.index)
+    aside = dict(source.no_data)
     names = source.names
     if not names[0] or names[0] == "Unnamed: 0":  # what pandas calls it when it reads its own index back
         aside[0] = "has no name and was taken for names of the rows"

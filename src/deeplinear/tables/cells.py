@@ -129,7 +129,7 @@ def label(value: str | float | np.floating, decimals: Decimals) -> str | None:
         value = number
     if math.isnan(value):
         return None
-    return str(int(value)) if value.is_integer() else repr(value)
+    return str(int(value)) if int(value) == value else repr(float(value))
 
 
 def _not_finite(cell: str) -> bool:

@@ -36,6 +36,8 @@ class Column:
             return np.array([self._label(cell, row) for cell, row in zip(cells, rows, strict=True)], dtype=float)
         if self.role == "empty":
             return self._nothing(cells, rows)
+        if self.texts and self.role == "target" and (codes := self._known(cells)) is not None:
+            return codes
         values = cells if isinstance(cells, np.ndarray) else fast_numbers(cells, self.decimals)
         if values is None:
             return np.array([self._value(cell, row) for cell, row in zip(cells, rows, strict=True)], dtype=float)
@@ -46,6 +48,13 @@ class Column:
         if missing.any():
             self._missing("", rows[int(np.argmax(missing))])
         return values
+
+    def _known(self, cells: Any) -> np.ndarray | None:
+        """Codes of texts that all came before, as nearly all do in a column of classes; else None."""
+        try:
+            return np.array([self.texts[cell] for cell in cells], dtype=float)
+        except (KeyError, TypeError):
+            return None
 
     def _nothing(self, cells: Any, rows: Sequence[int]) -> np.ndarray:
         for cell, row in zip(cells, rows, strict=True):

@@ -87,8 +87,8 @@ def _decode(file: Path, encoding: str) -> None:
 def _separator(file: Path, encoding: str) -> str:
     """What separates the columns: what the suffix says, or else the only other that the header holds."""
     own = "\t" if file.suffix.lower() == ".tsv" else ","
-    width, faults = {}, {}
-    for separator in (own, *SEPARATORS):
+    width, faults, header = {}, {}, [""]
+    for separator in (own, *SEPARATORS, BLANK):
         try:
             _, header = next(_rows(file, encoding, separator), (0, []))
         except ValueError as error:  # quotes that make sense with another separator alone
@@ -100,10 +100,10 @@ def _separator(file: Path, encoding: str) -> str:
         if width.get(own, 0) > 1:
             return own
     found = [separator for separator in SEPARATORS if width.get(separator, 0) > 1]
+    if not found and width.get(BLANK, 0) > 1:
+        return BLANK
     if not found and own in faults:
         raise faults[own]
-    if not found and len(next(_rows(file, encoding, BLANK))[1]) > 1:
-        return BLANK
     if len(found) == 1:
         return found[0]
     words = [SEPARATORS[separator] for separator in found]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from .cells import Decimals
 
-BLOCK_CELLS = 2**18
+BLOCK_CELLS = 2**16
 """Cells that are in memory as text at one time, about."""
 
 
@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
     names: list[str]
     """Names of all columns, in their order; "" has no name."""
-    index: dict[int, str]
+    no_data: dict[int, str]
     """Columns that are known not to be data, and why."""
     named_rows: bool
     """Whether the first column must be names of rows: the header leaves it out."""
