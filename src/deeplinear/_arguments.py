@@ -92,7 +92,8 @@ def _check_of(parameter: inspect.Parameter) -> Check | None:
     else:
         return None
     optional = parameter.default is None or type(None) in get_args(annotation)
-    return lambda value: None if value is None and optional else check(value)
+    checked = cast(Check, check)
+    return lambda value: None if value is None and optional else checked(value)
 
 
 def _says(annotation: Any, kind: type) -> bool:

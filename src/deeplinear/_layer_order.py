@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -90,8 +90,7 @@ def check_chain(shapes: Sequence[tuple[int, ...]], names: Sequence[str] | None =
     misfit = next((l for l, (below, above) in enumerate(pairwise(shapes)) if above[1] != below[0]), None)
     transposed = [shape[::-1] for shape in shapes]
     if misfit is None:
-        kernels = names is not None and all(_is_kernel(name) for name in names)
-        if kernels and _chains(transposed):
+        if names is not None and all(_is_kernel(name) for name in names) and _chains(transposed):
             raise ValueError(
                 f"`weights`: {_listed(names)} are kernels, which Flax and Keras keep as (in, out), and their shapes do "
                 "not tell; W_l must have shape (d_l, d_{l-1}), so give a list of their transposes, W.T"
@@ -149,7 +148,7 @@ def check_forward(module: Any, weights: Sequence[Any]) -> None:
     torch = sys.modules.get("torch")
     if torch is None or not callable(module):
         return
-    double = copy.deepcopy(module).double().cpu()
+    double = cast(Any, copy.deepcopy(module)).double().cpu()
     d_x = weights[0].shape[1]
     X = np.random.default_rng(0).standard_normal((2 * d_x, d_x))
     advice = "give a list of matrices, first layer first"
