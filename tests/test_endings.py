@@ -287,3 +287,14 @@ def test_a_run_without_an_end_is_bounded_by_theory():
     assert ending.predicted_loss == pytest.approx(0.5)
     slow = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[1e-3]]] * 4)).ending
     assert slow.kind == "global minimum"
+
+
+def test_a_gradient_that_drowns_in_rounding_is_no_saddle():
+    """One layer has no saddles: inputs of 1e7 drown the gradient of inputs of 1 before all is learned."""
+    rng = np.random.default_rng(0)
+    X = np.stack([3e7 * rng.standard_normal(200), rng.standard_normal(200), rng.uniform(size=200)], axis=1)
+    X = X - X.mean(axis=0)
+    objective = SquaredError.of(X, X[:, 1] - 2 * X[:, 2])
+    ending = gradient_flow(objective, init.gaussian(0, (3, 1), 1e-3)).ending
+    assert ending.kind == "stalled" and "its own rounding" in ending.message and "more would be needed" in ending.message
+    assert 0 < ending.excess < 1e-4 * float(objective(np.zeros((1, 3))))

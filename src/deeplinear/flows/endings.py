@@ -27,6 +27,7 @@ SLOW = (
     "about {time:.3g} more would be needed"
 )
 BOUNDED = "stopped at t = {time:.3g}, long after the last transition was expected, {excess:.3g} above the smallest loss"
+BELOW = "the gradient is below its own rounding, {excess:.3g} above the smallest loss"
 AT_SADDLE = "the loss is within {gap:.3g} of that of the saddle at which the exact flow ends, {loss:.6g}: {reason}"
 NOT_THERE = "; the exact flow ends at loss {loss:.6g} or above: {reason}"
 LEFT_BEHIND = (
@@ -102,15 +103,20 @@ def judge(
 
 
 def explained(ending: Ending, problem: Problem, at: tuple[Network, Any], goal: float | None, bound: float | None):
-    """The ending of a run that chose its own end, with what would have been needed where time or steps ran out.
+    """The ending of a run that chose its own end, with what would have been needed where it stopped too early.
 
     `at`: the network where it stands, and its end-to-end matrix. `bound` is the time limit that the run set itself, if
     it did.
     """
-    if ending.kind not in ("time", "steps"):
+    if ending.kind not in ("time", "steps", "saddle"):
         return ending
     rest = rest_of(problem, *at, goal)
     message = ending.message
+    if ending.kind == "saddle":  # where all that is left is decay, it is no saddle: the gradient drowned on the way
+        if rest is None:
+            return ending
+        message = BELOW.format(excess=ending.excess) + SLOW.format(**rest._asdict())
+        return replace(ending, kind="stalled", message=message)
     if rest is None and bound is not None and ending.kind == "time":
         message = BOUNDED.format(time=bound, excess=ending.excess)
     elif rest is not None:

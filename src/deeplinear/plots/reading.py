@@ -25,7 +25,7 @@ _ENDINGS = {
     "interrupted": "The run was interrupted",
     "left the flow": "The run was led away from the exact flow by rounding, and ended where that never goes",
     "diverged": "The run left the range of float64",
-    "stalled": "The run stopped because its step size fell below rounding",
+    "stalled": "The run stopped because its steps, or its gradient, fell below rounding",
 }
 
 
