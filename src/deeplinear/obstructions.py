@@ -225,9 +225,9 @@ def _stuck(frames: Frames) -> np.ndarray:
 
 
 def _range(root: np.ndarray) -> np.ndarray:
-    """Orthonormal directions of inputs that occur, (d_x, r), from the symmetric root of sigma_xx."""
-    values, E = np.linalg.eigh(root)
-    return E[:, values > rank_tolerance(len(E)) ** 0.5 * values[-1]] if values[-1] > 0 else E[:, :0]
+    """Orthonormal directions of inputs that occur, (d_x, r), from a root R of sigma_xx = R R^T."""
+    E, s, _ = np.linalg.svd(root, full_matrices=False)
+    return E[:, s > rank_tolerance(len(E)) ** 0.5 * s[0]]
 
 
 def _product(weights: list[np.ndarray]) -> np.ndarray:

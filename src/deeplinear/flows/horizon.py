@@ -93,8 +93,8 @@ def _directions(objective: SquaredError) -> tuple[np.ndarray, np.ndarray]:
     """Variances of the inputs, largest first, and their directions in columns."""
     if objective.whitened:
         return np.ones(objective.optimum.shape[1]), np.eye(objective.optimum.shape[1])
-    values, E = np.linalg.eigh(np.asarray(objective.sigma_xx))
-    return np.maximum(values[::-1], 0.0), E[:, ::-1]
+    E, s, _ = np.linalg.svd(np.asarray(objective.root_xx))
+    return np.pad(s**2, (0, len(E) - s.size)), E
 
 
 def _by_direction(objective: SquaredError, D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
