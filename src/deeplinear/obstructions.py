@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._linalg import rank_tolerance
 from .frames import Frames, shared_frames
 from .network import Network
 from .objectives import SquaredError
@@ -48,7 +47,7 @@ class Obstacles:
         self.objective, self.whitened = objective, bool(objective.whitened)
         self.optimum, self.half = np.asarray(objective.optimum), float(objective.factor) / 2
         self.root = None if self.whitened else np.asarray(objective.root_xx)
-        self.seen = None if self.root is None else _range(self.root)
+        self.seen = None if self.root is None else objective.second_moment.axes
         reached = self.optimum if self.root is None else self.optimum @ self.root
         self.sigma = np.linalg.svd(reached, compute_uv=False)
         self.rank = int(np.count_nonzero(self.sigma > FULL_RANK * self.sigma[0]))
@@ -222,12 +221,6 @@ def _stuck(frames: Frames) -> np.ndarray:
     size = np.sort(np.abs(frames.xi), axis=0)
     share = np.maximum(BALANCED * size[-1], 1e-15 * size.max(initial=0.0))
     return (size[1] - size[0] <= share) & ((np.prod(np.sign(frames.xi), axis=0) < 0) | (size[0] <= share))
-
-
-def _range(root: np.ndarray) -> np.ndarray:
-    """Orthonormal directions of inputs that occur, (d_x, r), from the symmetric root of sigma_xx."""
-    values, E = np.linalg.eigh(root)
-    return E[:, values > rank_tolerance(len(E)) ** 0.5 * values[-1]] if values[-1] > 0 else E[:, :0]
 
 
 def _product(weights: list[np.ndarray]) -> np.ndarray:

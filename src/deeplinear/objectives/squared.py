@@ -121,10 +121,13 @@ class SquaredError(eqx.Module):
             return cls.from_fit(moments.fit(), scale, scale.factor(count, moments.d_y), variance_y)
         if count is not None:
             check_whole("count", count, 1)
-        return cls._traced(sigma_yx, sigma_xx, trace_yy, scale, scale.factor(count, jnp.shape(sigma_yx)[0]))
+        factor = scale.factor(count, jnp.shape(sigma_yx)[0])
+        return cls._traced(sigma_yx, sigma_xx, trace_yy, scale, factor, variance_y)
 
     @classmethod
-    def _traced(cls, sigma_yx: Any, sigma_xx: Any, trace_yy: Any, scale: LossScale, factor: Any) -> "SquaredError":
+    def _traced(
+        cls, sigma_yx: Any, sigma_xx: Any, trace_yy: Any, scale: LossScale, factor: Any, variance_y: Any
+    ) -> "SquaredError":
         """The same inside `jit`, differentiable where sigma_xx keeps its rank, which is decided at unit diagonal."""
         sigma_yx, factor = jnp.asarray(sigma_yx, dtype=float), jnp.asarray(factor, dtype=float)
         optimum, targets, root = sigma_yx, sigma_yx, None
@@ -140,7 +143,9 @@ class SquaredError(eqx.Module):
             optimum = (targets @ inverse / D[None, :]) @ unseen
         explained = jnp.sum(targets**2)
         total = explained if trace_yy is None else jnp.asarray(trace_yy, dtype=sigma_yx.dtype)
-        return cls(optimum, factor / 2 * jnp.maximum(total - explained, 0.0), factor, sigma_xx, root, scale)
+        minimum = factor / 2 * jnp.maximum(total - explained, 0.0)
+        variation = None if variance_y is None else factor / 2 * jnp.asarray(variance_y, dtype=sigma_yx.dtype)
+        return cls(optimum, minimum, factor, sigma_xx, root, scale, variation)
 
     @classmethod
     def from_singular_values(cls, s: Any, d_x: int, d_y: int, scale: LossScale = HALF_MEAN) -> "SquaredError":
