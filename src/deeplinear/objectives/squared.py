@@ -65,7 +65,7 @@ class SquaredError(eqx.Module):
         A `tasks.Task` or `Moments` in the place of X has its own outputs. Raises `ValueError` for samples that are not
         finite numbers in matching rows.
 
-        >>> SquaredError.of([[1.0], [2.0]], [[2.0], [4.0]]).optimum.tolist()
+        >>> SquaredError.of([[1.0], [2.0]], [[2.0], [4.0]]).optimum.round(14).tolist()
         [[2.0]]
         """
         if not traced(X, Y):
