@@ -296,7 +296,6 @@ def test_a_gradient_that_drowns_in_rounding_is_no_saddle():
     X = X - X.mean(axis=0)
     objective = SquaredError.of(X, X[:, 1] - 2 * X[:, 2])
     ending = gradient_flow(objective, init.gaussian(0, (3, 1), 1e-3)).ending
-    assert (
-        ending.kind == "stalled" and "its own rounding" in ending.message and "more would be needed" in ending.message
-    )
+    assert ending.kind == "stalled" and "its own rounding" in ending.message
+    assert "more would be needed" in ending.message
     assert 0 < ending.excess < 1e-4 * float(objective(jnp.zeros((1, 3))))
