@@ -7,7 +7,7 @@ import numpy as np
 from .._arrays import floats
 
 LARGEST = 1e300
-"""Strengths and times up to here."""
+"""Strengths up to here; times have no limit."""
 Values = np.ndarray | np.floating
 """What arithmetic makes of arrays of any shape: numpy turns those without axes into numbers."""
 
@@ -18,7 +18,9 @@ def finite_grid(**named: Any) -> list[np.ndarray]:
     The shape is (time, mode), without axes that no argument has. Raises `ValueError` for values that are not finite and
     shapes that do not fit.
     """
-    arrays = {key: floats(key, value, empty=True, largest=LARGEST) for key, value in named.items()}
+    arrays = {
+        key: floats(key, value, empty=True, largest=np.inf if key == "ts" else LARGEST) for key, value in named.items()
+    }
     along, *modes = arrays.values()
     try:
         modes = np.broadcast_arrays(*modes)
