@@ -331,7 +331,7 @@ def test_what_is_lost_is_said():
 def test_other_numbers_that_are_not_finite():
     with pytest.raises(ValueError, match=r"^`noisy`: has nan at row 1, column 1; give finite numbers"):
         generalisation.exact_errors([0.0], [[2.0]], [[np.nan]], start=1.0)
-    with pytest.raises(ValueError, match=r"^`s`: got nan; give a finite number"):
+    with pytest.raises(ValueError, match=r"^`s`: got nan; give one number"):
         exact.descent_mode_factors([0.5, 1.0], s=np.nan, learning_rate=0.1)
 
 

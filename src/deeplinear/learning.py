@@ -100,7 +100,7 @@ def learn(
     )
     texts = None if Y is None else classes("Y", Y)
     if texts is None:
-        return run(experiment, X if isinstance(X, Task) else Moments.of(X, Y), progress)
+        return run(experiment, X if isinstance(X, Task) and Y is None else Moments.of(X, Y), progress)
     names, numbers = texts
     listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     remark = (
