@@ -14,7 +14,7 @@ from .._checks import check_whole
 from .._types import Key
 from ..network import Network
 from .inertia import Inertia, inertia_of_signature
-from .representatives import network_on_fibre
+from .representatives import network_of
 from .signatures import check_signature
 from .subsets import as_integers, cheapest_subsets
 from .target import Target
@@ -116,7 +116,7 @@ class CriticalPoint:
         if tightened is not None:
             generator = "tightened" if tightened else "two zero"
         choices = {"generator": generator, "basis": basis, "condition": condition}
-        return network_on_fibre(self.target, self.signature, key, widths, Z=Z, **choices)
+        return network_of(self.target, self.signature, key, widths, Z=Z, **choices)
 
 
 @dataclass(frozen=True)
