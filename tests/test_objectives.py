@@ -237,7 +237,10 @@ def test_objectives_can_be_made_and_called_under_vmap(white):
             lambda: SquaredError.from_singular_values([np.nan], 2, 2),
             r"^`s`: has nan at place 1; singular values are finite and at least 0",
         ),
-        (lambda: SquaredError.from_moments([[1.0]]).minimum_at_rank(-1), r"^`max_rank`: got -1; a rank is at least 0"),
+        (
+            lambda: SquaredError.from_moments([[1.0]]).minimum_at_rank(-1),
+            r"^`max_rank`: got -1; give a whole number of at least 0",
+        ),
     ],
 )
 def test_bad_objectives_get_one_clear_line(make, message):

@@ -306,7 +306,9 @@ def test_pivots_count_pairs_of_layers_and_refuse_what_does_not_fit(without_annot
     assert predicates.tightened(objective, Network([np.zeros((2, 3))])).note.endswith("one layer has no pivot")
     with pytest.raises(ValueError, match="`network`: maps 2 inputs to 2 outputs, but the objective has 3 and 2"):
         predicates.pivots(objective, Network([np.zeros((2, 2))]))
-    with pytest.raises(ValueError, match="`objective`: got a function; this is known for squared error"):
+    with pytest.raises(
+        ValueError, match="`objective`: is a function; signatures and certificates exist for squared error only"
+    ):
         predicates.tightened(lambda W: 0.0, network)
 
 
