@@ -137,8 +137,11 @@ def finite(network: Network, name: str = "network") -> Network:
 
 
 def check_size(network: Network, name: str = "network") -> None:
-    """`ValueError` for weights so large that the square of their product leaves float64."""
-    if traced(network) or network.weights[0].dtype == bool:
+    """`ValueError` for weights so large that the square of their product leaves float64.
+
+    Not for members of an ensemble: one that cannot run says so in its own ending and spoils no other.
+    """
+    if traced(network) or network.weights[0].ndim > 2 or network.weights[0].dtype == bool:
         return
     with np.errstate(over="ignore", divide="ignore"):
         norms = [float(np.linalg.norm(W)) for W in network.weights]
