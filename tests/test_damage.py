@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -148,9 +149,9 @@ def replace_entry(root, name, rng):
         with entry.open("r+b") as stream:
             stream.truncate(rng.choice((10**8, 10**13)))
     elif entry.parent != root:
-        shutil.rmtree(root.parent / "away", ignore_errors=True)
-        os.replace(entry.parent, root.parent / "away")
-        entry.parent.symlink_to(root.parent / "away")
+        away = Path(tempfile.mkdtemp(dir=root.parent)) / "away"  # earlier damage may have left anything under one name
+        os.replace(entry.parent, away)
+        entry.parent.symlink_to(away)
 
 
 def is_plain(file):
