@@ -47,10 +47,10 @@ def check_whole(name: str, value: Any, least: int | None = 0, most: int | None =
     ValueError: `steps`: got 2.7; give a whole number of at least 0
     """
     try:
-        number = operator.index(value)  # also the integers of numpy, and no float
+        number, wrong = operator.index(value), False  # also the integers of numpy, and no float
     except TypeError:
-        number = None
-    wrong = number is None or type(value).__name__ in ("bool", "bool_")
+        number, wrong = 0, True
+    wrong = wrong or type(value).__name__ in ("bool", "bool_")
     if wrong or (least is not None and number < least) or (most is not None and number > most):
         span = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
         raise ValueError(f"`{name}`: got {shown(value)}; give {'one' if least is None else 'a'} whole number{span}")

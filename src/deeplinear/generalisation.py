@@ -200,7 +200,8 @@ def _strengths(s: Any) -> np.ndarray:
 
 
 def _check_noise(d_x: int, d_y: int, deviation: float) -> None:
-    check_whole("d_x", d_x, 1, MOST), check_whole("d_y", d_y, 1, MOST)
+    check_whole("d_x", d_x, 1, MOST)
+    check_whole("d_y", d_y, 1, MOST)
     deviation = number("deviation", deviation, "a finite number above 0", above=0.0)
     if not 1 / LARGEST <= deviation <= LARGEST:
         raise ValueError(

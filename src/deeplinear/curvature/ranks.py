@@ -1,6 +1,6 @@
 """Ranks of the Hessian, at a random point and at minima."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class HessianRanks(NamedTuple):
 
 
 @checks_arguments
-def hessian_ranks(widths: Iterable[int], input_rank: int | None = None) -> HessianRanks:
+def hessian_ranks(widths: Sequence[int], input_rank: int | None = None) -> HessianRanks:
     r"""Ranks of the squared error's Hessian at a random point (with probability one).
 
     With $r$ the rank of $\Sigma_{xx}$ (`input_rank`; None: d_x), $K = d_y$, $q = \min(r, d_1, \dots, d_y)$,
@@ -54,7 +54,7 @@ def hessian_ranks(widths: Iterable[int], input_rank: int | None = None) -> Hessi
 
 
 @checks_arguments
-def rank_at_minimum(widths: Iterable[int], target_rank: int, input_rank: int | None = None) -> int:
+def rank_at_minimum(widths: Sequence[int], target_rank: int, input_rank: int | None = None) -> int:
     r"""Rank of the squared error's Hessian at every global minimum of a network.
 
     $m (r + d_y - m)$ with $m = \min(d_1, \dots, d_{h-1}, \text{rank of the target})$ the rank of the

@@ -105,7 +105,7 @@ _SMALL_FORMULA = {
 def _two_layer_half_times(problem: _Problem, c: float) -> np.ndarray:
     b = (problem.layers[0] @ problem.V + problem.layers[1].T @ problem.U) / np.sqrt(2)  # shape (hidden, mode)
     # on R's diagonal are the parts of b orthogonal to the earlier ones; equal modes escape along their block's axes
-    remaining, R = np.zeros(problem.s.shape), np.linalg.qr(b, mode="r")
+    remaining, R = np.zeros(problem.s.shape), np.asarray(np.linalg.qr(b, mode="r"))
     for group in groups_of(problem.s):
         within = group[group < len(R)]
         remaining[within] = np.linalg.svd(R[np.ix_(within, group)], compute_uv=False)[: within.size] ** 2
