@@ -15,9 +15,26 @@ import deeplinear
 ROOT = Path(deeplinear.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
-    1: {"_types", "_linalg", "_checks", "_invariant", "_wiring", "conventions", "records", "experiment", "plots"},
+    0: {"_checks", "_arrays", "_second_moment"},
+    1: {
+        "_layer_order",
+        "_types",
+        "_linalg",
+        "_dataset",
+        "_files",
+        "_invariant",
+        "_memory",
+        "_remarks",
+        "_whitening",
+        "_wiring",
+        "conventions",
+        "records",
+        "experiment",
+        "plots",
+    },
     2: {"network", "data"},
     3: {
+        "_arguments",
         "objectives",
         "tasks",
         "loading",
@@ -43,9 +60,9 @@ FLOORS = {
     8: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-MIXED_FLOOR = 3  # where one file may stand on another
-WITHOUT_JAX = {"plots", "records", "experiment"}
-MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
+MIXED_FLOORS = (0, 1, 3)  # where one file may stand on another
+WITHOUT_JAX = {"plots", "records", "experiment", "_checks", "_dataset", "_files", "_memory"}
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 700, 60
 GROUPS = (
     "biased",
     "blockshift",
@@ -104,7 +121,8 @@ def test_imports_only_from_lower_floors(file):
     assert own in FLOOR_OF, f"{own} has no floor: give it one in this test"
     for used in rooms_used(file) - {""}:
         lower = FLOOR_OF[used] < FLOOR_OF[own]
-        assert lower or FLOOR_OF[used] == FLOOR_OF[own] == MIXED_FLOOR, f"{names(file)} imports {used}"
+        beside = FLOOR_OF[used] == FLOOR_OF[own] and FLOOR_OF[own] in MIXED_FLOORS
+        assert lower or beside, f"{names(file)} imports {used}"
 
 
 def test_only_the_top_floor_imports_the_table_of_contents():

@@ -201,6 +201,7 @@ def test_the_figure_needs_values_and_ranks_alone():
 
 def test_a_run_of_learn_has_the_figure_in_its_report():
     data = dl.learn(dl.tasks.semantic(), hidden=5, scale=0.1)
-    assert {"critical_value", "visit_point"} <= set(data)
+    assert {"critical_value", "visit_point"} <= set(data.atlas)
+    assert "point" not in data.dims, "critical points are a dataset of their own"
     page = plots.report(data, "report.html").read_text("utf-8")
     assert page.count('role="img"') == 7 and "Critical points of the loss" in page

@@ -224,6 +224,39 @@ def test_damaged_files_and_other_versions_are_refused(tmp_path, monkeypatch):
         same(ask(), gradient_flow(WHITE, network, TIMES))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes and links")
+def test_nothing_but_a_plain_file_is_opened(tmp_path):
+    network, path = random_network(WIDTHS), tmp_path / "run.npz"
+    ask = lambda: gradient_flow(WHITE, network, TIMES, checkpoint=path)
+    for target in ("/dev/zero", str(tmp_path / "pipe"), "nowhere"):
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+        if target.endswith("pipe"):
+            os.mkfifo(target)
+        with pytest.raises(
+            ValueError, match=r"^`checkpoint`: .*run\.npz is damaged or no checkpoint \(.*delete"
+        ) as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    (tmp_path / "far").mkdir()
+    gradient_flow(WHITE, network, TIMES, checkpoint=tmp_path / "far" / "run.npz")
+    path.symlink_to(tmp_path / "far" / "run.npz")
+    same(ask(), gradient_flow(WHITE, network, TIMES))  # a link to a file is a name of it
+    path.unlink()
+    os.truncate(tmp_path / "far" / "run.npz", 2**41)
+    path.symlink_to(tmp_path / "far" / "run.npz")
+    with pytest.raises(ValueError, match=r"\(has 2199023255552 bytes, more than the 1099511627776 expected\)"):
+        ask()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\udcff", "x" * 300])
+def test_names_that_cannot_be_written_are_refused_before_the_run(tmp_path, name):
+    with pytest.raises(ValueError, match=r"^`checkpoint`: ") as caught:
+        gradient_flow(WHITE, random_network(WIDTHS), TIMES, checkpoint=tmp_path / name)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("network", "options", "message"),
     [

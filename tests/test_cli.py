@@ -45,9 +45,10 @@ def test_json_is_one_object_with_the_promised_fields(capsys):
     np.testing.assert_allclose([mode["half_time"] for mode in result["modes"]], exact, rtol=1e-3)
     np.testing.assert_allclose([mode["half_time_predicted"] for mode in result["modes"]], exact, rtol=1e-12)
     assert set(result["modes"][0]) == {"mode", "singular_value", "half_time", "half_time_predicted", "strength"}
-    assert set(result["ending"]) == {"kind", "loss", "excess", "time", "message"}
+    known = {"kind", "loss", "excess", "unexplained", "predicted_loss", "time", "message"}
+    assert set(result["ending"]) == known and result["ending"]["unexplained"] <= 1e-6
     gap = result["theory"].pop("gap")
-    assert result["theory"] == {"name": "decoupled modes", "exact": True, "violations": []}
+    assert result["theory"] == {"name": "decoupled modes", "exact": True, "obstruction": None, "violations": []}
     assert 0 < gap < 1e-6
     assert result["statistics"]["steps"] > 0
     assert records.load(result["record"]).attrs["data"] == "semantic"
@@ -133,7 +134,7 @@ def test_a_full_disk_leaves_nothing_half_written(here, capsys, monkeypatch):
         (["learn", "--hidden", "0"], "`hidden`: got 0"),
         (["learn", "--hidden", "a,b"], "`hidden`"),
         (["learn", "--scale", "0"], "`scale`"),
-        (["learn", "--scale", "tiny"], "--scale"),
+        (["learn", "--scale", "tiny"], "`scale`: got 'tiny'"),
         (["learn", "--start", "zeros"], "`start`"),
         (["learn", "--loss", "huber"], "`loss`"),
         (["learn", "--rtol", "1e-17"], "`rtol`"),

@@ -191,7 +191,7 @@ def test_second_derivatives_cost_less_than_three_gradients():
         (lambda o, n: curvature.hessian_operator(o, Network([jnp.zeros((2, 2))])), "`network`: maps 2 inputs"),
         (lambda o, n: curvature.hessian(o, n, weight_decay=-1.0), "`weight_decay`: got -1.0"),
         (lambda o, n: curvature.hessian(o, n, mask=n), "`mask`: must be a Network of booleans"),
-        (lambda o, n: curvature.hessian(3.0, n), "`objective`: got a float"),
+        (lambda o, n: curvature.hessian(3.0, n), "`objective`: got 3.0; give a function of the end-to-end matrix"),
         (lambda o, n: curvature.hessian(o, jax.tree.map(lambda W: W[None], n)), "`network`: has a leading axis"),
         (
             lambda o, n: curvature.hessian(o, Network([jnp.zeros((300, 4)), jnp.zeros((3, 300))])),

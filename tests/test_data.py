@@ -274,8 +274,8 @@ X_OK, Y_OK = samples(5, 2, 1)
         (X_OK, Y_OK[:4], r"^`Y`: has 4 rows, but X has 5; every sample needs both"),
         (X_OK[:0], Y_OK[:0], r"^`X`, `Y`: have shapes \(0, 2\) and \(0, 1\); there must be a sample"),
         (X_OK[:, :0], Y_OK, r"there must be a sample, an input, an output"),
-        ([[1.0], [2.0, 3.0]], [1.0, 2.0], r"^`X`: its rows have different lengths"),
-        ([["a"], ["b"]], [1.0, 2.0], r"^`X`: has entries of type <U1; give real numbers"),
+        ([[1.0], [2.0, 3.0]], [1.0, 2.0], r"^`X`: has rows of different lengths"),
+        ([["a"], ["b"]], [1.0, 2.0], r"^`X`: has the text .a.; give real numbers"),
         (X_OK * 1j, Y_OK, r"^`X`: has entries of type complex128; give real numbers"),
         (X_OK, np.where(np.arange(5)[:, None] == 3, np.nan, Y_OK), r"^`Y`: has nan at row 4, column 1; remove or fill"),
         (np.where(np.eye(5, 2) > 0, np.inf, X_OK), Y_OK, r"^`X`: has inf at row 1, column 1; remove or fill"),
@@ -296,12 +296,12 @@ def test_the_row_in_a_message_counts_earlier_chunks():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([1.0, 2.0],), r"^`sigma_yx`: has shape \(2,\); it must be a matrix"),
+        (([1.0, 2.0],), r"^`sigma_yx`: has shape \(2,\); give an array \(d_y, d_x\)"),
         (([[1.0, np.nan]],), r"^`sigma_yx`: has nan at row 1, column 2; give finite numbers"),
         (([[1.0, 2.0]], np.eye(3)), r"^`sigma_xx`: has shape \(3, 3\), but sigma_yx has 2 columns"),
         (([[1.0, 2.0]], [[1.0, 0.5], [0.0, 1.0]]), r"^`sigma_xx`: is not symmetric; it must be E\[x x\^T\]"),
         (([[1.0, 2.0]], [[1.0, 2.0], [2.0, 1.0]]), r"^`sigma_xx`: has the negative eigenvalue -1; it must be"),
-        (([[1.0]], None, -1.0), r"^`trace_yy`: got -1.0; E\[\|y\|\^2\] must be finite and at least 0"),
+        (([[1.0]], None, -1.0), r"^`trace_yy`: got -1.0; give E\[\|y\|\^2\], finite and at least 0"),
         (([[1.0]], None, np.nan), r"^`trace_yy`: got nan"),
     ],
 )

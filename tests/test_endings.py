@@ -220,12 +220,12 @@ NETWORK = random_network(WIDTHS)
             {},
             r"^`network`: maps 3 inputs to 3 outputs, but the objective has 4 and 3",
         ),
-        ((WHITE, [[1.0]]), {}, r"^`weights`: "),
+        ((WHITE, [[1.0]]), {}, r"^`network`: layer 1 has shape \(1,\); give a matrix"),
         ((WHITE, NETWORK, [1.0, 0.5]), {}, r"^`ts`: 0\.5 follows 1; sort the times and drop repeated ones"),
         ((WHITE, NETWORK, [1.0, 1.0]), {}, r"^`ts`: 1 follows 1"),
-        ((WHITE, NETWORK, [-1.0, 1.0]), {}, r"^`ts`: goes from -1 to 1; times are finite and at least 0"),
-        ((WHITE, NETWORK, [0.0, np.nan]), {}, r"^`ts`: goes from 0 to nan"),
-        ((WHITE, NETWORK, []), {}, r"^`ts`: has shape \(0,\); give a list of times"),
+        ((WHITE, NETWORK, [-1.0, 1.0]), {}, r"^`ts`: times must be >= 0, but the smallest is -1"),
+        ((WHITE, NETWORK, [0.0, np.nan]), {}, r"^`ts`: has nan at place 2; give finite numbers"),
+        ((WHITE, NETWORK, []), {}, r"^`ts`: has shape \(0,\); give an array \(time,\), a list of times"),
         ((WHITE, NETWORK, 1.0), {}, r"^`ts`: has shape \(\)"),
         ((WHITE, NETWORK), {"rtol": 1e-14}, r"^`rtol`: got 1e-14; float64 can give 1e-13 to 1"),
         ((WHITE, NETWORK), {"rtol": float("nan")}, r"^`rtol`: got nan"),
@@ -287,3 +287,15 @@ def test_a_run_without_an_end_is_bounded_by_theory():
     assert ending.predicted_loss == pytest.approx(0.5)
     slow = gradient_flow(SquaredError.from_moments([[1.0]]), Network([[[1e-3]]] * 4)).ending
     assert slow.kind == "global minimum"
+
+
+def test_a_gradient_that_drowns_in_rounding_is_no_saddle():
+    """One layer has no saddles: inputs of 1e7 drown the gradient of inputs of 1 before all is learned."""
+    rng = np.random.default_rng(0)
+    X = np.stack([3e7 * rng.standard_normal(200), rng.standard_normal(200), rng.uniform(size=200)], axis=1)
+    X = X - X.mean(axis=0)
+    objective = SquaredError.of(X, X[:, 1] - 2 * X[:, 2])
+    ending = gradient_flow(objective, init.gaussian(0, (3, 1), 1e-3)).ending
+    assert ending.kind == "stalled" and "its own rounding" in ending.message
+    assert "more would be needed" in ending.message
+    assert 0 < ending.excess < 1e-4 * float(objective(jnp.zeros((1, 3))))

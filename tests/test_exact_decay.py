@@ -94,7 +94,7 @@ def test_shallow_and_special_cases():
         free = decayed_fixed_points(1.0, h, 0.0)
         assert free.strengths.tolist() == [0.0, 1.0] and free.stable.tolist() == [False, True]
     for bad in ((1.0, 3, -0.1), (np.nan, 3, 0.1), (1.0, 0, 0.1)):
-        with pytest.raises(ValueError, match="`gamma`"):
+        with pytest.raises(ValueError, match=r"`(gamma|s|depth)`: got "):
             decayed_fixed_points(*bad)
     with pytest.raises(ValueError, match="`depth`"):
         decay_thresholds(1.0, 1)

@@ -264,7 +264,7 @@ def test_every_failed_assumption_is_named():
         two_layer(SquaredError.from_moments(np.eye(3)), Network([np.eye(3)] * 3))
     with pytest.raises(NotExact, match="weights decay"):
         two_layer(SquaredError.from_moments([[1.0]]), Network([[[1.0]], [[0.5]]]), weight_decay=0.1)
-    with pytest.raises(ValueError, match="`network`: goes from"):
+    with pytest.raises(ValueError, match="`network`: maps"):
         two_layer(SquaredError.from_moments(np.eye(2)), network)
     fine = two_layer(SquaredError.from_moments(np.eye(3)), Network([np.eye(3)] * 2))
     assert all(check.holds for check in fine.checks) and fine.lam == 0

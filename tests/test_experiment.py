@@ -16,6 +16,10 @@ experiments = st.fixed_dictionaries(
     {
         "data": names.filter(lambda text: text[0] != "-"),
         "target": st.none() | names,
+        "inputs": st.none() | names,
+        "drop": st.none() | names,
+        "missing": st.sampled_from(["refuse", "drop"]),
+        "classes": st.none() | names,
         "hidden": st.lists(st.integers(1, 10**6), max_size=5).map(tuple),
         "start": st.sampled_from(Start.__args__),
         "scale": above(0, 1e308),
@@ -58,7 +62,8 @@ def test_command_says_everything(chosen):
     if experiment.hidden == ():
         assert given_settings.pop("hidden") == "true"
         given_settings["hidden"] = "[]"
-    text = {"data": experiment.data, **({"target": given_settings.pop("target")} if "target" in given_settings else {})}
+    texts = ("target", "inputs", "drop", "classes")
+    text = {"data": experiment.data, **{key: given_settings.pop(key) for key in texts if key in given_settings}}
     again = Experiment(**text).with_settings([f"{key}={value}" for key, value in given_settings.items()])
     assert again == experiment
     assert all(getattr(experiment, key) != Experiment.model_fields[key].default for key in given_settings)
@@ -83,6 +88,10 @@ def test_defaults_and_the_command_of_the_default():
     assert Experiment().model_dump() == {
         "data": "digits",
         "target": None,
+        "inputs": None,
+        "drop": None,
+        "missing": "refuse",
+        "classes": None,
         "hidden": (32, 32),
         "start": "gaussian",
         "scale": 1e-3,
@@ -192,8 +201,8 @@ BAD = [
     ({"target": ["a"]}, r"^`target`: got \['a'\]; give names of columns as text, with commas between them$"),
     ({"target": "x" * 0}, r"^`target`: got ''; give names of columns as text"),
     ({"data": {"x": "y" * 500}}, r"^`data`: got \{'x': 'y{50}\.\.\.; give a task or a file as text"),
-    ({"sead": 1}, r"^`sead`: is no setting; did you mean 'seed'\? known are data, target, hidden, .*, max_steps$"),
-    ({"zzz": 1}, r"^`zzz`: is no setting; known are data, target, hidden, "),
+    ({"sead": 1}, r"^`sead`: is no setting; did you mean 'seed'\? known are data, target, .*, hidden, .*, max_steps$"),
+    ({"zzz": 1}, r"^`zzz`: is no setting; known are data, target, inputs, "),
     ({"self": 1}, r"^`self`: is no setting; known are data"),
 ]
 
@@ -232,6 +241,10 @@ def test_wrong_settings_of_the_command_line(settings_, message):
             r"^`path`: 'run.toml' is not valid TOML \(Invalid value \(at line 1, column 8\)\); write lines such",
         ),
         (b"seed = 1\nseed = 2\n", r"^`path`: 'run.toml' is not valid TOML \(Cannot overwrite a value"),
+        (b"seed = " + b"9" * 5000, r"^`path`: 'run.toml' is not valid TOML \(Exceeds the limit .*\); write lines such"),
+        (b"seed = " + b"[" * 5000, r"^`path`: 'run.toml' is not valid TOML \(.*\); write lines such as seed = 3$"),
+        (b"seed = 1.5", r"^`seed`: got 1.5; it must be an integer from 0 to .* \(in 'run.toml'\)$"),
+        (b"hidden = [4.0]", r"^`hidden`: got 4.0; every width must be a positive integer \(in 'run.toml'\)$"),
         (b"\xff\xfe", r"^`path`: '.*run.toml' cannot be read \('utf-8' codec can't decode byte 0xff"),
     ],
 )
@@ -245,8 +258,10 @@ def test_wrong_files_get_one_line(tmp_path, content, message):
 def test_no_file_and_a_folder_and_a_byte_order_mark(tmp_path):
     with pytest.raises(ValueError, match=r"^`path`: there is no experiment file '.*no.toml'$"):
         Experiment.read(tmp_path / "no.toml")
-    with pytest.raises(ValueError, match=r"^`path`: '.*' cannot be read \(.*Is a directory: '.*'\)$"):
+    with pytest.raises(ValueError, match=r"^`path`: '.*' is a folder, not a file$"):
         Experiment.read(tmp_path)
+    with pytest.raises(ValueError, match=r"^`path`: '/dev/zero' is a device or pipe, not a file$"):
+        Experiment.read("/dev/zero")
     (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbfseed = 4\n")
     assert Experiment.read(tmp_path / "run.toml") == Experiment(seed=4)
 

@@ -162,7 +162,10 @@ OBJECTIVE = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
             r"^`product`: has shape \(3, 3\); .* it must be \(2, 3\)",
         ),
         (lambda: init.balanced(0, (3, 2, 3), product=np.eye(3)), r"^`product`: has rank above 2, the smallest of the"),
-        (lambda: init.balanced(0, (1, 1), product=[[np.nan]]), r"^`product`: has entries that are NaN or infinite"),
+        (
+            lambda: init.balanced(0, (1, 1), product=[[np.nan]]),
+            r"^`product`: has nan at row 1, column 1; give finite numbers",
+        ),
         (
             lambda: init.decoupled(0, OBJECTIVE, (3, 2), 0.1),
             r"^`widths`: go from 3 to 2, but the objective has 2 inputs",
@@ -171,7 +174,7 @@ OBJECTIVE = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
             lambda: init.decoupled(0, OBJECTIVE, (2, 2), [0.1] * 3),
             r"^`strengths`: came with shape \(3,\); give one finite",
         ),
-        (lambda: init.decoupled(0, OBJECTIVE, (2, 2), np.inf), r"^`strengths`: came with shape \(\)"),
+        (lambda: init.decoupled(0, OBJECTIVE, (2, 2), np.inf), r"^`strengths`: has inf; give finite numbers"),
     ],
 )
 @pytest.mark.usefixtures("without_annotations")

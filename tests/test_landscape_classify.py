@@ -7,6 +7,8 @@ from itertools import pairwise
 import mpmath as mp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from landscape_oracle import chain, flat, gradient, hessian, inertia, scale_of_gradient
 
 import deeplinear as dl
@@ -200,9 +202,9 @@ def test_parameters_find_the_blocks_and_the_bases():
     found = parameters(objective, network)
     assert found.signature == (1, 3)
     # orthogonal changes of basis leave the singular values of the blocks alone
-    for block, given in zip(found.blocks, Z, strict=True):
-        assert block.shape == given.shape
-        s = np.linalg.svd(given, compute_uv=False)
+    for block, wanted in zip(found.blocks, Z, strict=True):
+        assert block.shape == wanted.shape
+        s = np.linalg.svd(wanted, compute_uv=False)
         np.testing.assert_allclose(np.linalg.svd(block, compute_uv=False), s, rtol=0, atol=1e-13)
     assert [P.shape for P in found.bases] == [(5, 5), (6, 6)]
 
@@ -231,7 +233,8 @@ def test_a_mixture_of_equal_modes_is_a_projector():
 
 def test_a_change_of_basis_and_the_scale_of_the_loss_change_nothing():
     rng = np.random.default_rng(4)
-    summary = lambda report: (report.kind, report.signature, report.inertia, report.pivots, report.ambiguous)
+    decided = lambda report: [pivot[:5] for pivot in report.pivots]  # what rounding leaves of a zero is no decision
+    summary = lambda report: (report.kind, report.signature, report.inertia, decided(report), report.ambiguous)
     for objective, _, _, network, _ in critical_points(20, seed=6):
         expected = summary(classify(objective, network))
         moved = arrays(network)
@@ -338,9 +341,9 @@ def test_where_nothing_can_be_learned_zero_is_the_minimum():
 def test_modes_that_rounding_may_have_made_are_called_ambiguous():
     rng = np.random.default_rng(11)
     root = frame(rng, 5) * np.logspace(0, -4, 5)
-    sigma = np.diag([2.0, 1.0, 0.0, 0.0])[:, :3] @ np.eye(3, 5)
+    sigma = np.diag([2.0, 1.0, 1e-9, 0.0])[:, :3] @ np.eye(3, 5)  # within what the inputs' condition makes of rounding
     objective = SquaredError.from_moments(frame(rng, 4) @ sigma @ frame(rng, 5) @ root.T, root @ root.T)
-    assert Target.of(objective).rank > 2, "rounding has made no mode here: take inputs of worse scale"
+    assert Target.of(objective).rank > 2
     found = classify(objective, network_on_fibre(objective, (1, 2), 0, (5, 4, 6, 4), generator="tightened"))
     assert found.ambiguous and "may be rounding" in found.message
 
@@ -369,9 +372,12 @@ def test_bad_input_is_named(without_annotations):
     network = network_on_fibre(objective, (1,), 0, (3, 3, 3))
     for call, message in (
         (lambda: classify(lambda W: W.sum(), network), "`objective`: is a function; .*curvature.extreme_eigenvalues"),
-        (lambda: classify(objective, dl.init.gaussian(0, (3, 2, 4), 1.0)), r"`network`: has widths \(3, 2, 4\)"),
-        (lambda: parameters(objective, dl.init.gaussian(0, (4, 2, 3), 1.0)), r"the data have 3 inputs"),
-        (lambda: classify(objective, [np.eye(3)]), "`network`: got a list"),
+        (
+            lambda: classify(objective, dl.init.gaussian(0, (3, 2, 4), 1.0)),
+            r"`network`: maps 3 inputs to 4 outputs",
+        ),
+        (lambda: parameters(objective, dl.init.gaussian(0, (4, 2, 3), 1.0)), r"maps 4 inputs to 3 outputs"),
+        (lambda: classify(objective, "network"), "`network`: got 'network'; give a Network, or a list"),
         (lambda: classify(objective, network, tol=0.0), "`tol`: got 0.0"),
         (lambda: classify(objective, network, rank_tolerance=2.0), "`rank_tolerance`: got 2.0"),
         (lambda: classify(objective, network, inertia="none"), "`inertia`: got 'none'"),
@@ -410,3 +416,39 @@ def test_dense_inertia_refuses_what_is_too_large():
     network = Network([np.zeros((40, 40)), np.zeros((40, 40))])
     with pytest.raises(ValueError, match="'dense' forms the Hessian of 3200 weights"):
         classify(objective, network, inertia="dense")
+
+
+# pivots near the tolerance --------------------------------------------------------------------------------------------
+
+
+def near_tightened(seed, size, shapes=((3, 4, 4, 3), (3, 4, 4, 4, 3))):
+    """A critical point with one block of Z that is not zero, of the given size in units of its layer."""
+    rng = np.random.default_rng(seed)
+    widths, r = shapes[int(rng.integers(len(shapes)))], int(rng.integers(0, 3))
+    sigma = np.sort(rng.uniform(1.0, 3.0, 3))[::-1]
+    objective, h = SquaredError.from_singular_values(sigma, 3, 3), len(widths) - 1
+    Z = [np.zeros((b - r, a - r if l else a)) for l, (a, b) in enumerate(pairwise(widths))]
+    k = int(rng.integers(1, h - 1)) if h > 3 else 1
+    Z[k] = rng.standard_normal(Z[k].shape)
+    Z[k] *= size / np.linalg.norm(Z[k], 2)
+    return objective, network_on_fibre(objective, tuple(range(1, r + 1)), seed, widths, Z=Z, basis="canonical")
+
+
+@pytest.mark.search
+@given(st.integers(0, 2**32 - 1), st.floats(-12.0, -4.0))
+def test_search_both_doors_decide_alike_on_pivots(seed, exponent):
+    objective, network = near_tightened(seed, 10**exponent)
+    found, check = classify(objective, network), dl.predicates.tightened(objective, network)
+    assert found.kind in ("strict saddle", "non-strict saddle")
+    assert check.holds == all(pivot.tightened for pivot in found.pivots) == (found.kind == "non-strict saddle")
+    assert [p[:5] for p in dl.predicates.pivots(objective, network)] == [p[:5] for p in found.pivots]
+    apart = max(10**exponent / 1e-8, 1e-8 / 10**exponent)
+    assert found.margin <= 10 * apart  # products with one block have its size, in units of layers of size 1 to 3
+    assert found.ambiguous or found.margin >= 100
+
+
+def test_a_block_below_the_tolerance_is_no_clear_zero():
+    objective, network = near_tightened(3, 5e-9, ((3, 4, 4, 3),))
+    found, check = classify(objective, network), dl.predicates.tightened(objective, network)
+    assert found.kind == "non-strict saddle" and check.holds
+    assert found.ambiguous and 1 < found.margin < 10 and 1 < check.margin < 10

@@ -188,7 +188,7 @@ def test_indexing_from_both_ends():
     ("call", "message"),
     [
         (lambda o: landscape.critical_points(o, (3, 2, 2)), "`widths`: got"),
-        (lambda o: landscape.critical_points(o, (2, 0, 2)), "at least one unit"),
+        (lambda o: landscape.critical_points(o, (2, 0, 2)), "every width is an int of at least 1"),
         (lambda o: landscape.critical_points(o, (2, 1, 2), max_rank=2), "`max_rank`: got 2; .* 0 to 1"),
         (lambda o: landscape.critical_points(o, (2, 1, 2), max_rank=-1), "`max_rank`: got -1"),
         (lambda o: landscape.critical_points(o, (2, 2, 2)).at([3]), "`signature`: .* the modes 1 to 2"),

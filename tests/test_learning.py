@@ -140,6 +140,29 @@ def test_a_bottleneck_leaves_modes_unlearned():
     assert any("2 of 4 modes are never learned" in warning for warning in data.attrs["warnings"])
 
 
+def test_a_bottleneck_on_correlated_inputs_leaves_a_rank():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 4)) @ np.diag([1.0, 2.0, 0.5, 1.5]) + 0.3
+    data = dl.learn(X, X @ rng.standard_normal((4, 4)), hidden=2, scale=0.1)
+    assert "the narrowest hidden layer has 2 units: rank 2 of 4" in data.attrs["warnings"]
+    assert dl.plots.reading.summary(data)[0].startswith("The map has rank 2 of 4")
+
+
+def test_equal_modes_have_the_strengths_of_their_span():
+    data = dl.learn(dl.tasks.semantic(), hidden=(5,), scale=0.1)
+    strengths, W = data["mode_strengths"].values[:, 2:], data["singular_values"].values
+    assert (strengths[:, 0] >= strengths[:, 1]).all()
+    np.testing.assert_allclose(strengths[-1], 0.25, atol=1e-3)
+    np.testing.assert_allclose(W[-1][2:4], strengths[-1], atol=1e-3)
+    assert data["half_time"].values[2] <= data["half_time"].values[3]
+
+
+def test_arrays_are_reproduced_by_a_call_not_by_a_command():
+    X = np.random.default_rng(0).standard_normal((9, 2))
+    data = dl.learn(X, X[:, :1], hidden=4, scale=0.1, center=True)
+    assert data.attrs["command"] == "deeplinear.learn(X, Y, hidden=[4], scale=0.1, center=True)"
+
+
 def test_warnings_tell_of_singular_moments():
     X = np.random.default_rng(0).standard_normal((3, 5))
     X[:, 2] = 4.0

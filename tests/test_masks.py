@@ -298,7 +298,7 @@ def test_sparse_networks_stay_sparse_and_learn():
 def test_learn_takes_biases_and_skips():
     found = dl.learn(X, Y, hidden=(2, 3, 2), bias=True, skip=[(1, 3), (0, 2)], scale=0.3, seed=1, time=3.0, rtol=1e-5)
     assert found.attrs["title"].startswith("samples: 3 → 2 → 3 → 2 → 2, biases, skip 1 → 3, skip 0 → 2, gaussian start")
-    assert found.attrs["command"].endswith("--bias --skip 1:3,0:2 --rtol 1e-05 --time 3.0")
+    assert found.attrs["command"].endswith("bias=True, rtol=1e-05, time=3.0, skip=[(1, 3), (0, 2)])")
     assert list(found.attrs["widths"]) == [4, 6, 6, 3, 2]
     assert not {"imbalance_drift", "critical_value", "theory_loss"} & set(found.variables)
     assert np.isnan(found["half_time_predicted"].values).all()

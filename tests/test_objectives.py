@@ -225,13 +225,22 @@ def test_objectives_can_be_made_and_called_under_vmap(white):
         ),
         (lambda: SquaredError.from_moments([[1.0]], [[0.0]]), r"^`sigma_yx`: a part of norm 1 lies along"),
         (lambda: SquaredError.from_singular_values([1.0, 2.0], 1, 3), r"^`s`: has shape \(2,\); give 1 to 1 singular"),
-        (lambda: SquaredError.from_singular_values([], 2, 2), r"^`s`: has shape \(0,\); give 1 to 2 singular values"),
+        (
+            lambda: SquaredError.from_singular_values([], 2, 2),
+            r"^`s`: has shape \(0,\); give an array of numbers, with no empty axis",
+        ),
         (
             lambda: SquaredError.from_singular_values([1.0, -2.0], 2, 2),
             r"^`s`: has the value -2; singular values are finite",
         ),
-        (lambda: SquaredError.from_singular_values([np.nan], 2, 2), r"^`s`: has the value nan"),
-        (lambda: SquaredError.from_moments([[1.0]]).minimum_at_rank(-1), r"^`max_rank`: got -1; a rank is at least 0"),
+        (
+            lambda: SquaredError.from_singular_values([np.nan], 2, 2),
+            r"^`s`: has nan at place 1; singular values are finite and at least 0",
+        ),
+        (
+            lambda: SquaredError.from_moments([[1.0]]).minimum_at_rank(-1),
+            r"^`max_rank`: got -1; give a whole number of at least 0",
+        ),
     ],
 )
 def test_bad_objectives_get_one_clear_line(make, message):

@@ -304,9 +304,11 @@ def test_pivots_count_pairs_of_layers_and_refuse_what_does_not_fit(without_annot
     network = dl.init.gaussian(0, (3, 4, 5, 2), 1.0)
     assert [(p.i, p.j) for p in predicates.pivots(objective, network)] == [(2, 1), (3, 1), (3, 2)]
     assert predicates.tightened(objective, Network([np.zeros((2, 3))])).note.endswith("one layer has no pivot")
-    with pytest.raises(ValueError, match="`network`: maps 2 inputs"):
+    with pytest.raises(ValueError, match="`network`: maps 2 inputs to 2 outputs, but the objective has 3 and 2"):
         predicates.pivots(objective, Network([np.zeros((2, 2))]))
-    with pytest.raises(ValueError, match="`objective`: is a function"):
+    with pytest.raises(
+        ValueError, match="`objective`: is a function; signatures and certificates exist for squared error only"
+    ):
         predicates.tightened(lambda W: 0.0, network)
 
 

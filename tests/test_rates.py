@@ -264,9 +264,9 @@ def test_lojasiewicz_exponent_of_zero_is_1_minus_1_over_h(h):
 
 @pytest.mark.usefixtures("without_annotations")
 def test_bounds_are_refused_where_they_mean_nothing(run):
-    with pytest.raises(ValueError, match=r"^`objective`: got a function; rates are known of a SquaredError"):
+    with pytest.raises(ValueError, match=r"^`objective`: got a function; this is known for squared error alone"):
         diagnostics.rates(cast(Any, _of_no_kind))
-    with pytest.raises(ValueError, match=r"^`exponent`: got 1; Lojasiewicz"):
+    with pytest.raises(ValueError, match=r"^`exponent`: got 1.0; Lojasiewicz"):
         diagnostics.lojasiewicz(run.objective, 1)
     many = gradient_flow(run.objective, jax_stack([run[0], run[0]]), [0.0, 0.1])
     with pytest.raises(ValueError, match=r"^`trajectory`: is an ensemble"):

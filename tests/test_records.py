@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deeplinear import records
+from deeplinear import _files, records
 
 
 def dataset(value=1.0):
@@ -73,7 +74,7 @@ json_values = st.recursive(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays, st.lists(words, max_size=3), st.dictionaries(words, json_values, max_size=3))
 def test_round_trip_of_drawn_datasets(tmp_path, monkeypatch, array, texts, attrs):
-    monkeypatch.setattr(records, "_sync", lambda folder: None)  # the disk's patience is tested elsewhere
+    monkeypatch.setattr(_files, "_sync", lambda folder: None)  # the disk's patience is tested elsewhere
     dims = [f"axis{i}" for i in range(array.ndim)]
     data = xr.Dataset(
         {"values": (dims, array), "texts": ("text", np.array(texts, dtype=np.str_))}, attrs={"nested": attrs}
@@ -119,6 +120,7 @@ def test_attributes_become_json(tmp_path):
             r"^`data`: has a variable named 3; use plain text without slashes or a leading",
         ),
         (xr.Dataset({"a/b": ("n", [1.0])}), r"^`data`: has a variable named 'a/b'; "),
+        (xr.Dataset({"x": ("n", ["a", "\udcff"])}), r"^`data`: variable 'x' has text that is no UTF-8 \(surrogates"),
         (xr.Dataset({"..": ("n", [1.0])}), r"^`data`: has a variable named '..'; "),
         (
             xr.Dataset(attrs={"a": {"b": [object()]}}),
@@ -175,35 +177,92 @@ def test_existing_paths_are_kept_unless_told(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.zarr"]
 
 
-def test_only_records_are_replaced(tmp_path, monkeypatch):
+def test_nothing_foreign_is_replaced(tmp_path, monkeypatch):
     thesis = tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "chapter").write_text("1")
-    with pytest.raises(ValueError, match=r"^`path`: '.*thesis' has no zarr.json inside, so it is not replaced; choose"):
+    with pytest.raises(ValueError, match=r"^`path`: '.*thesis' holds 'chapter', which was not written here, so noth"):
         records.save(dataset(), thesis, overwrite=True)
-    monkeypatch.chdir(thesis)
-    for path in (".", "..", "/"):
-        with (
-            pytest.raises(ValueError, match=r"^`path`: '.*' is or holds the working directory; choose another path$"),
-            records.atomic_folder(path, overwrite=True),
-        ):
-            pass
+    with monkeypatch.context() as patch:
+        patch.chdir(thesis)
+        for path in (".", "..", "/"):
+            with (
+                pytest.raises(
+                    ValueError, match=r"^`path`: '.*' is or holds the working directory; choose another path$"
+                ),
+                records.atomic_folder(path, overwrite=True),
+            ):
+                pass
     assert (thesis / "chapter").read_text() == "1" and litter(tmp_path) == []
 
 
-def test_folder_appears_at_the_end_and_replaces_files_links_and_folders(tmp_path):
-    target = tmp_path / "target"
-    target.mkdir()
-    (target / "keep").touch()
-    (tmp_path / "link").symlink_to(target)
-    (tmp_path / "file").touch()
-    for name in ("new", "link", "file", "new"):
+def zarr_of_others(path):
+    shutil.rmtree(path)
+    dataset().drop_vars(["label", "layer", "start"]).drop_attrs().to_zarr(path, consolidated=False, zarr_format=3)
+
+
+def link_in_place_of(name):
+    def damage(path):
+        shutil.move(path / name, path.parent / "elsewhere")
+        (path / name).symlink_to(path.parent / "elsewhere")
+
+    return damage
+
+
+def link_to_itself(path):
+    shutil.move(path, path.parent / "elsewhere")
+    path.symlink_to(path.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: (path / "thesis.tex").write_text("x"), "holds 'thesis.tex', which was not written here"),
+        (lambda path: (path / "loss" / "c" / "notes").write_text("x"), "holds 'loss/c/notes'"),
+        (lambda path: ((path / "deep").mkdir(), (path / "deep" / "x").touch()), "holds 'deep/x'"),
+        (lambda path: (path / "link").symlink_to(path.parent), "holds 'link'"),
+        (lambda path: os.mkfifo(path / "pipe"), "holds 'pipe'"),
+        (link_in_place_of("loss"), "holds 'loss'"),
+        (link_in_place_of("loss/c/0"), "holds 'loss/c/0'"),
+        (lambda path: forget_hash(path), "holds '"),
+        (lambda path: (path / "zarr.json").write_text("{"), "holds '"),
+        (zarr_of_others, "holds '"),
+        (link_to_itself, "is a link, so it is not replaced"),
+        (lambda path: (shutil.rmtree(path), path.write_text("x")), "is no folder, so it is not replaced"),
+    ],
+)
+def test_a_record_with_anything_foreign_is_not_replaced(tmp_path, change, message):
+    path = tmp_path / "run"
+    records.save(dataset(1.0), path)
+    change(path)
+    files = lambda: sorted((str(file), file.lstat().st_size) for file in tmp_path.rglob("*"))
+    before = files()
+    with pytest.raises(ValueError, match=f"^`path`: '.*run' {message}") as caught:
+        records.save(dataset(2.0), path, overwrite=True)
+    assert "\n" not in str(caught.value) and files() == before
+
+
+def test_what_systems_leave_in_a_folder_is_replaced(tmp_path):
+    records.save(dataset(1.0), tmp_path / "run")
+    (tmp_path / "run" / "loss" / ".DS_Store").touch()
+    records.save(dataset(2.0), tmp_path / "run", overwrite=True)
+    same(records.load(tmp_path / "run"), dataset(2.0))
+
+
+def test_a_folder_appears_at_the_end_and_replaces_an_empty_one(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
         with records.atomic_folder(tmp_path / name, overwrite=True) as folder:
             (folder / "sub").mkdir()
             (folder / "sub" / "x").write_text(name)
-            assert folder.parent == tmp_path and not (tmp_path / "new" / "sub" / "y").exists()
+            assert folder.parent == tmp_path and not (tmp_path / name / "sub").exists()
         assert (tmp_path / name / "sub" / "x").read_text() == name
-    assert (target / "keep").exists() and litter(tmp_path) == []
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / "file").touch()
+    for name in ("link", "file"):
+        with pytest.raises(ValueError, match="so it is not replaced"), _files.atomic_folder(tmp_path / name, True):
+            pass
+    assert litter(tmp_path) == []
 
 
 def test_a_faster_process_wins(tmp_path):
@@ -222,7 +281,8 @@ def test_a_faster_process_wins(tmp_path):
 )
 def test_exceptions_leave_nothing_behind(tmp_path, stop):
     records.save(dataset(), tmp_path / "run")
-    with pytest.raises(type(stop)), records.atomic_folder(tmp_path / "run", overwrite=True) as folder:
+    replacing = records.atomic_folder(tmp_path / "run", overwrite=True, ours=records.foreign)
+    with pytest.raises(type(stop)), replacing as folder:
         (folder / "half").write_text("x")
         raise stop
     same(records.load(tmp_path / "run"), dataset())
@@ -266,6 +326,50 @@ def wrong_node(path):
     group.write_text(group.read_text().replace('"node_type": "group"', '"node_type": "graph"'))
 
 
+def link_to_zero(name):
+    return lambda path: ((path / name).unlink(), (path / name).symlink_to("/dev/zero"))
+
+
+def pipe(name):
+    return lambda path: ((path / name).unlink(), os.mkfifo(path / name))
+
+
+def sparse(name, size):
+    return lambda path: os.truncate(path / name, size)
+
+
+def sealed(more=None, **changes):
+    """A seal with other entries, or with more names of files."""
+
+    def change(path):
+        group = json.loads((path / "zarr.json").read_text())
+        seal = group["attributes"][records.SEAL]
+        seal |= changes
+        if more is not None:
+            seal["files"] |= more
+        (path / "zarr.json").write_text(json.dumps(group))
+
+    return change
+
+
+def declared(name, shape, chunk=None):
+    """An array that says another shape of itself, its hash made right."""
+
+    def change(path):
+        file, key = path / name / "zarr.json", f"{name}/zarr.json"
+        array = json.loads(file.read_text())
+        array["shape"] = shape
+        if chunk is not None:
+            array["chunk_grid"]["configuration"]["chunk_shape"] = chunk
+        file.write_text(json.dumps(array))
+        content = file.read_bytes()
+        seal = json.loads((path / "zarr.json").read_text())["attributes"][records.SEAL]
+        files = seal["files"] | {key: hashlib.sha256(content).hexdigest()}
+        sealed(files=files, bytes=seal["bytes"] | {key: len(content)})(path)
+
+    return change
+
+
 FILES = r"is damaged: its files do not match their hashes; restore it or run again$"
 
 
@@ -297,6 +401,33 @@ def future_format(path):
             lambda path: (path / "zarr.json").write_text("[]"),
             r"has no content hash; open other zarr folders with xarray",
         ),
+        (link_to_zero("zarr.json"), r"is not a record"),
+        (link_to_zero("loss/c/0"), r"is damaged: its 'loss/c/0' is a link; restore it or run again$"),
+        (link_in_place_of("loss"), r"is damaged: its 'loss/c/0' is a link; restore it or run again$"),
+        (link_in_place_of("loss/c/0"), r"is damaged: its 'loss/c/0' is a link; restore it or run again$"),
+        (pipe("zarr.json"), r"is not a record"),
+        (pipe("loss/c/0"), FILES),
+        (sealed(files={}), r"is damaged: it has no hash of 'loss'; restore it or run again$"),
+        (sealed(files=[]), r"is damaged: its list of hashes is none; restore"),
+        (sealed(files=None), r"is damaged: its list of hashes is none; restore"),
+        (sealed(files="loss"), r"is damaged: its list of hashes is none; restore"),
+        (sealed(order=[1]), r"is damaged: its list of hashes is none; restore"),
+        (sealed(sha256=None), r"is damaged: its list of hashes is none; restore"),
+        (sealed(more={"../outside": "0"}), r"is damaged: it names a file that is not inside it, '../outside'; restore"),
+        (sealed(more={"/dev/zero": "0"}), r"is damaged: it names a file that is not inside it, '/dev/zero'; restore"),
+        (sealed(more={"a/../../b": "0"}), r"is damaged: it names a file that is not inside it"),
+        (sealed(more={"a\0": "0"}), r"is damaged: it names a file that is not inside it"),
+        (sealed(more={"\ud800": "0"}), FILES),
+        (sealed(format={"a": [2] * 99}), r"has record format \{'a': \[2, .{30,60}\.\.\., but this version reads 1"),
+        (sparse("loss/c/0", 10**13), FILES),
+        (lambda path: (sparse("loss/c/0", 10**13)(path), sealed(bytes=None)(path)), r"takes 10 TB of memory, but"),
+        (declared("loss", shape=[10**12]), r"is damaged: its arrays are not as large as they say; restore"),
+        (declared("loss", shape=[10**12], chunk=[10**12]), r"is damaged: its arrays are not as large as they say"),
+        (declared("label", shape=[10**14], chunk=[10**14]), r"is damaged: its arrays are not as large as they say"),
+        (declared("loss", shape=["3"]), r"is damaged: its arrays are not as large as they say; restore"),
+        (lambda path: (path / "zarr.json").write_text("[" * 10**6), r"is damaged: its zarr.json is not JSON; restore"),
+        (lambda path: (path / "zarr.json").write_text("9" * 5000), r"is damaged: its zarr.json is not JSON; restore"),
+        (lambda path: (path / "zarr.json").write_bytes(b"\xff{}"), r"is damaged: its zarr.json is not JSON; restore"),
         (wrong_node, r"is damaged: .+; restore it or run again$"),
         (change_attribute, r"is damaged: its content does not match its hash; restore it or run again$"),
         (forget_hash, r"has no content hash; open other zarr folders with xarray.open_zarr$"),
@@ -336,6 +467,17 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path, data):
     except ValueError:
         return
     same(loaded, dataset())  # a bit without meaning, such as one in the name of an unused option
+
+
+def test_records_of_earlier_versions_say_no_sizes(tmp_path):
+    records.save(dataset(), tmp_path / "run")
+    group = json.loads((tmp_path / "run" / "zarr.json").read_text())
+    del group["attributes"][records.SEAL]["bytes"]
+    (tmp_path / "run" / "zarr.json").write_text(json.dumps(group))
+    same(records.load(tmp_path / "run"), dataset())
+    records.save(dataset(2.0), tmp_path / "run", overwrite=True)
+    (tmp_path / "link").symlink_to("run")
+    same(records.load(tmp_path / "link"), dataset(2.0))  # a link that the reader gives is his own
 
 
 def test_files_that_others_leave_in_the_folder_do_no_harm(tmp_path):

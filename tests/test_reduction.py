@@ -304,7 +304,7 @@ def test_no_inputs_at_all():
 def test_a_million_inputs():
     rng = np.random.default_rng(16)
     sigma_yx = rng.standard_normal((10, 10)) @ rng.standard_normal((10, 1_000_000)) / 1e3
-    objective = SquaredError(sigma_yx, None, None, HALF_MEAN, 1.0)
+    objective = SquaredError(sigma_yx, 0.0, 1.0, None, None, HALF_MEAN)
     network = gaussian(16, (1_000_000, 4, 10), 1e-3)
     reduction = reduce(objective, network)
     assert reduction.widths_after == (14, 4, 10)

@@ -89,9 +89,10 @@ def test_table_of_modes_folds_beyond_twelve(tmp_path):
 
 def test_rows_hold_the_numbers_of_the_dataset():
     data = synthetic.run()
-    row = reading.mode_rows(reading.Modes.of(data))[1]
+    first, row = reading.mode_rows(reading.Modes.of(data))[1]
     half = float(data.half_time_predicted[1])
     assert row[:7] == ["2", "0.433", "25%", f"{half:.2f}", f"{half * (1 + 1e-4):.2f}", "+0.01%", "0.433"]
+    assert first == 1
 
 
 def test_report_asks_no_host_and_runs_no_script(tmp_path):
@@ -165,6 +166,82 @@ def test_summary_of_unusual_runs():
     assert reading.summary(equal)[0] == "All 3 modes were learned, strongest first."
     empty = nothing.assign(mode_targets=("mode", [0.0, 0.0]))
     assert reading.summary(empty)[0] == "The targets of all modes are zero, so there was nothing to learn."
+
+
+def told(data: xr.Dataset) -> str:
+    return " ".join(reading.summary(data))
+
+
+def test_a_rank_is_no_number_of_modes():
+    """A bottleneck on inputs that are not white: every mode has a target in the best map of that rank."""
+    data = synthetic.run(1 / np.arange(1, 11))
+    data.attrs |= {"widths": [64, 4, 10]}
+    data.attrs["ending"] |= {"unexplained": 1.04e-4}
+    assert reading.summary(data)[0] == (
+        "The map has rank 4 of 10, which the narrowest layer leaves, and mixes all modes; "
+        "1.0·10⁻⁴ of what the best map of that rank explains was missing at the end."
+    )
+    assert "All 10 modes" not in told(data)
+
+
+def test_what_the_data_lack_is_not_the_networks_fault():
+    """Centred one-hot classes: three outputs of rank two."""
+    data = synthetic.run([1.0, 0.5, 0.1]).assign(
+        mode_targets=("mode", [1.0, 0.5, 0.0]), data_singular_values=("mode", [1.0, 0.5, 1e-17])
+    )
+    data["half_time"][2] = data["half_time_predicted"][2] = np.nan
+    assert reading.summary(data)[0] == "Both modes were learned, strongest first."
+    assert "The data have rank 2: there is no mode 3." in told(data) and "no room" not in told(data)
+    assert reading.mode_rows(reading.Modes.of(data))[2][1][1] == "0"
+
+
+def test_an_obstruction_comes_first(tmp_path):
+    data = synthetic.run()
+    data["half_time_predicted"][3] = np.inf
+    data.attrs["theory"] |= {"obstruction": "the sign of det W(0) is kept"}
+    data.attrs["ending"] |= {"kind": "left the flow", "predicted_loss": 0.125}
+    summary = reading.summary(data)
+    assert summary[0].startswith(
+        "The start keeps the flow from the smallest loss: it ends at a saddle at a loss of 0.125"
+    )
+    assert "By theory mode 4 is never learned." in summary and "100%" not in told(data)
+    assert "led away from the exact flow" in told(data)
+    text = written(data, tmp_path)
+    assert text.index("All 4 modes were learned") < text.index('class="milestones"')
+
+
+def test_equal_modes_are_one_span():
+    data = synthetic.run([1.0, 0.5, 0.5, 0.2, 0.2]).assign(half_time=("mode", [3.0, 9.0, 7.0, 20.0, 25.0]))
+    modes = reading.Modes.of(data)
+    assert [index for index, _ in reading.mode_rows(modes)] == [0, 1, 3]
+    assert [row[0] for _, row in reading.mode_rows(modes)] == ["1", "2, 3", "4, 5"]
+    assert reading.mode_rows(modes)[1][1][4] == "7.00 to 9.00"
+    assert [when for when, _ in reading.milestones(modes)] == ["t = 3.00", "t = 7.00 to 9.00", "t = 20.0 to 25.0"]
+    assert "modes 2, 3 (one span)" in reading.milestones(modes)[1][1]
+    assert "Modes 2, 3; modes 4, 5 share a singular value each" in told(data)
+
+
+def test_predictions_that_miss_are_said():
+    """Half-times of whitened digits: predicted 591 and 640, measured 657 and 600, in the other order."""
+    data = synthetic.run([1.0, 0.9, 0.8]).assign(
+        half_time=("mode", [500.0, 657.0, 600.0]), half_time_predicted=("mode", [500.0, 591.0, 640.0])
+    )
+    assert "are off by up to 11% (worst: mode 2)" in told(data)
+    assert reading.surprises(reading.Modes.of(data)) == [
+        "mode 2 was predicted to be half learned at t = 591, and was at t = 657, 11% later",
+        "modes 2, 3 were learned in another order than predicted",
+    ]
+    assert reading.surprises(reading.Modes.of(synthetic.run())) == []
+
+
+def test_numbers_are_a_persons():
+    data = without_theory()
+    data.attrs["theory"]["violations"][0]["violation"] = float("inf")
+    assert reading.violations(data)[0][2] == "does not apply"
+    close = synthetic.run()
+    close["half_time"] = close["half_time_predicted"] * (1 + 2e-8)
+    assert "hold to within 0.01%." in told(close)
+    assert reading.mode_rows(reading.Modes.of(close))[0][1][5] == "<0.01%"
 
 
 def test_report_refuses_bad_paths_and_empty_datasets(tmp_path):

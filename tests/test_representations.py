@@ -150,7 +150,7 @@ NETWORK = network_of((3, 2, 4), 0)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: rsm_input(np.ones(3)), r"^`X`: has shape \(3,\); give samples in rows"),
+        (lambda: rsm_input(np.ones(3)), r"^`X`: has shape \(3,\); give an array \(n, d\), samples in rows"),
         (lambda: rsm_input(np.ones((2, 4)))(NETWORK), r"^`X`: has 4 columns; this network has 3 inputs"),
         (lambda: rsm_output(np.ones((2, 3)))(NETWORK), r"^`Y`: has 3 columns; this network has 4 outputs"),
         (lambda: rsm_input(np.ones((2, 3)), layer=3)(NETWORK), r"^`layer`: got 3; a layer .* from 1 to 2"),

@@ -71,9 +71,13 @@ def test_tree_against_a_walk_from_every_leaf_to_the_root(levels, branching):
     [
         ({"levels": 1}, r"^`levels`: got 1; a tree needs at least 2$"),
         ({"branching": 0}, r"^`branching`: got 0; a tree needs at least 2$"),
+        ({"levels": 2.5}, r"^`levels`: got 2.5; give a whole number from 0 to 64$"),
+        ({"branching": True}, r"^`branching`: got True; give a whole number from 0 to 4096$"),
+        ({"levels": 10**9}, r"^`levels`: got 1000000000; give a whole number from 0 to 64$"),
         ({"levels": 40}, r"^`levels`, `branching`: give 549755813888 items; at most 4096 fit$"),
     ],
 )
+@pytest.mark.usefixtures("without_annotations")
 def test_impossible_trees(arguments, message):
     with pytest.raises(ValueError, match=message):
         tasks.hierarchy(**arguments)
@@ -134,10 +138,14 @@ def test_noise_and_inputs_have_the_stated_size():
         ({"singular_values": (float("nan"),)}, r"^`singular_values`: got \(nan,\); "),
         ({"noise": -0.1}, r"^`noise`: got -0.1; a standard deviation is finite and at least 0$"),
         ({"noise": float("inf")}, r"^`noise`: got inf; "),
-        ({"samples": 0}, r"^`samples`: got 0; it must be at least 1$"),
-        ({"seed": -1}, r"^`seed`: got -1; it must be at least 0$"),
+        ({"samples": 2.5}, r"^`samples`: got 2.5; give a whole number of at least 1$"),
+        ({"seed": True}, r"^`seed`: got True; give a whole number of at least 0$"),
+        ({"widths": (3, 2.5, 2)}, r"^`widths`: got 2.5; give a whole number"),
+        ({"samples": 0}, r"^`samples`: got 0; give a whole number of at least 1$"),
+        ({"seed": -1}, r"^`seed`: got -1; give a whole number of at least 0$"),
     ],
 )
+@pytest.mark.usefixtures("without_annotations")
 def test_impossible_teachers(arguments, message):
     with pytest.raises(ValueError, match=message):
         tasks.teacher_student(**{"widths": (3, 4, 2), "singular_values": (1.0,), **arguments})
@@ -156,9 +164,12 @@ def test_resolve_reads_files_and_refuses_the_rest(tmp_path):
     assert tasks.resolve(str(tmp_path / "mine.npz")).Y.shape == (3, 2)
     with pytest.raises(
         ValueError,
-        match=r"^`data`: got 'digit'; give a task \(semantic, hierarchy, digits\) or a file, no such file exists$",
+        match=r"^`data`: got 'digit'; did you mean 'digits'\? give a task \(semantic, hierarchy, digits\) or a file, "
+        "no such file exists$",
     ):
         tasks.resolve("digit")
+    with pytest.raises(ValueError, match=r"^`data`: got 'semantics'; did you mean 'semantic'\? give a task"):
+        tasks.resolve("semantics")
     with pytest.raises(ValueError, match=r"^`data`: got 'a\\x00b'; give a task .* no such file exists$"):
         tasks.resolve("a\0b")
     with pytest.raises(

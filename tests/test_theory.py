@@ -64,7 +64,7 @@ def test_a_finding_without_a_number_does_not_hold():
     ("objective", "shape", "only", "message"),
     [
         (lambda W: 0.0, (3, 4, 2), None, "`objective`: is a function; .* give a SquaredError"),
-        (OBJECTIVE, (2, 4, 2), None, r"`network`: has widths \(2, 4, 2\)"),
+        (OBJECTIVE, (2, 4, 2), None, r"`network`: maps 2 inputs to 2 outputs, but the objective has 3 and 2"),
         (OBJECTIVE, (3, 4, 2), "6,99", "`only`: there is no statement '99'; give some of 3, 4, 5"),
         (OBJECTIVE, (3, 4, 2), "", "`only`: there is no statement ''"),
     ],

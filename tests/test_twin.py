@@ -194,9 +194,9 @@ def test_bad_input_is_one_line():
         (dict(activation=lambda x: x @ x), "`activation`: fails on an array"),
         (dict(activation="relou"), "`activation`: got 'relou'; give one of identity, relu"),
         (dict(activation=lambda x: 1 / (x - x)), "`activation`: gives outputs that are NaN or infinite"),
-        (dict(X=X[:, :2]), "`network`: has widths"),
+        (dict(X=X[:, :2]), "`network`: maps 3 inputs to 2 outputs"),
         (dict(X=X[:5]), "`Y`: has 12 rows"),
-        (dict(ts=[1.0, 0.5]), "`ts`: gives no increasing"),
+        (dict(ts=[1.0, 0.5]), "`ts`: 0.5 follows 1; sort the times"),
         (dict(rtol=1.0), "`rtol`: got 1.0"),
     ):
         arguments = dict(network=START, X=X, Y=Y, activation="tanh", ts=TIMES) | bad

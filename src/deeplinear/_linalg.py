@@ -13,6 +13,8 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float, PRNGKeyArray
 from threadpoolctl import ThreadpoolController
 
+from ._second_moment import rank_tolerance
+
 
 def on_device(array: Any) -> Array:
     """The array as JAX's, a copy if it is numpy's; `jnp.asarray` compiles a program for every shape."""
@@ -79,7 +81,7 @@ def chain(matrices: Sequence[Array]) -> Array:
 
 
 def psd_root(S: Any) -> tuple[Any, Any, Any]:
-    """Symmetric root R of a positive semidefinite S, its pseudo-inverse, and the projector onto the range of S.
+    """Symmetric root R of a positive semidefinite S, its pseudo-inverse, and the projector onto the kernel of S.
 
     Eigenvalues at most n eps lam_max count as zero, the accuracy to which they can be known. Differentiable where S
     keeps its rank, repeated eigenvalues included; a second time only where they differ. On the host for an array of
@@ -90,7 +92,7 @@ def psd_root(S: Any) -> tuple[Any, Any, Any]:
 
 def _psd_root(S: Any) -> tuple[Any, Any, Any]:
     Q, kept, root, inverse = _root_spectrum(S)
-    return from_svd(Q, root, Q), from_svd(Q, inverse, Q), from_svd(Q, kept.astype(S.dtype), Q)
+    return from_svd(Q, root, Q), from_svd(Q, inverse, Q), from_svd(Q, (~kept).astype(S.dtype), Q)
 
 
 def _root_spectrum(S: Any) -> tuple[Any, Any, Any, Any]:
@@ -119,14 +121,9 @@ def _psd_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple,
     sums, reach = root[:, None] + root[None, :], inverse[:, None] + inverse[None, :]
     of_root = jnp.where(both | one, 1 / jnp.where(both | one, sums, 1.0), 0.0)
     of_inverse = jnp.where(both, -inverse[:, None] * inverse[None, :] * of_root, jnp.where(one, reach**3, 0.0))
-    of_projector = jnp.where(one, reach**2, 0.0)
+    of_projector = jnp.where(one, -(reach**2), 0.0)
     rotated = Q.T @ ((dS + dS.T) / 2) @ Q
     return _differentiable_root(S), tuple(Q @ (part * rotated) @ Q.T for part in (of_root, of_inverse, of_projector))
-
-
-def rank_tolerance(n: int) -> float:
-    """Relative size below which an eigenvalue of an n x n covariance is rounding."""
-    return 4 * n * float(jnp.finfo(jnp.float64).eps)
 
 
 @cache

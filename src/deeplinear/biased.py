@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._checks import TOLERANCE, Check
+from ._arguments import checks_arguments
+from ._arrays import LARGEST, floats
+from ._checks import TOLERANCE, Check, check_whole
 from .data import with_constant
 
 
@@ -31,6 +33,8 @@ def predictions(U: Any, v: Any, X: Any) -> np.ndarray:
     >>> predictions([[1.0], [2.0]], [0.5, 3.0], [[1.0], [0.0]]).tolist()
     [9.5, 3.5]
     """
+    if X is None:
+        raise ValueError("`X`: is None; give samples in rows, (n, d)")
     U, v, X = _checked(U, v, X)
     return X @ U @ v[1:] + v[0]
 
@@ -99,6 +103,7 @@ def conserved(U: Any, v: Any) -> np.ndarray:
     return U.T @ U - np.outer(v[1:], v[1:])
 
 
+@checks_arguments
 def critical_point_is_least_squares(U: Any, v: Any, X: Any, z: Any, *, tolerance: float = TOLERANCE) -> Check:
     r"""Whether these weights solve the normal equations, as every critical point with $v_h \ne 0$ does.
 
@@ -126,6 +131,7 @@ def critical_point_is_least_squares(U: Any, v: Any, X: Any, z: Any, *, tolerance
     return Check("normal equations", "[1, X]^T (z_hat - z) = 0", float(violation), tolerance, float(share), note)
 
 
+@checks_arguments
 def extra_saddle(X: Any, z: Any, width: int, U: Any = None) -> Weights:
     r"""A critical point that least squares does not have: $v_h = 0$, $v_0$ the mean of z, columns of U orthogonal to g.
 
@@ -137,7 +143,8 @@ def extra_saddle(X: Any, z: Any, width: int, U: Any = None) -> Weights:
     [2.0, 0.0]
     """
     ones_and_X, z = _checked_data(X, z)
-    U = np.zeros((ones_and_X.shape[1], width)) if U is None else np.array(U, dtype=float)
+    width = check_whole("width", width, 1)
+    U = np.zeros((ones_and_X.shape[1], width)) if U is None else _numbers("U", U, 2, "(d + 1, width)")
     if U.shape != (ones_and_X.shape[1], width):
         raise ValueError(
             f"`U`: has shape {U.shape}; for these inputs and width it must be {ones_and_X.shape[1], width}"
@@ -150,6 +157,10 @@ def extra_saddle(X: Any, z: Any, width: int, U: Any = None) -> Weights:
     return Weights(U, v)
 
 
+def _numbers(name: str, value: Any, ndim: int, axes: str) -> np.ndarray:
+    return floats(name, value, ndim, axes, largest=LARGEST)
+
+
 def _deviations(U: Any, v: Any, X: Any, z: Any) -> np.ndarray:
     """d = z_hat - z."""
     _, z = _checked_data(X, z)
@@ -158,14 +169,14 @@ def _deviations(U: Any, v: Any, X: Any, z: Any) -> np.ndarray:
 
 def _checked(U: Any, v: Any, X: Any = None) -> tuple[np.ndarray, np.ndarray, Any]:
     """U, v and [1, X], if the shapes fit."""
-    U, v = np.asarray(U, dtype=float), np.asarray(v, dtype=float)
-    if U.ndim != 2 or v.shape != (U.shape[1] + 1,):
+    U, v = _numbers("U", U, 2, "(d + 1, m)"), _numbers("v", v, 1, "(m + 1,)")
+    if v.shape != (U.shape[1] + 1,):
         raise ValueError(
             f"`U`, `v`: have shapes {U.shape} and {v.shape}; U is (d + 1, m) with the biases first, v is (m + 1,)"
         )
     if X is None:
         return U, v, None
-    X = with_constant(X)
+    X = with_constant(_numbers("X", X, 2, "(n, d)"))
     if X.shape[1] != len(U):
         raise ValueError(
             f"`X`: has {X.shape[1] - 1} columns, but U has {len(U)} rows; U has one row more than X columns"
@@ -175,7 +186,7 @@ def _checked(U: Any, v: Any, X: Any = None) -> tuple[np.ndarray, np.ndarray, Any
 
 def _checked_data(X: Any, z: Any) -> tuple[np.ndarray, np.ndarray]:
     """[1, X] and z, if the shapes fit."""
-    X, z = with_constant(X), np.asarray(z, dtype=float)
+    X, z = with_constant(_numbers("X", X, 2, "(n, d)")), _numbers("z", z, 1, "(n,)")
     if z.shape != (len(X),):
         raise ValueError(f"`z`: has shape {z.shape}; for {len(X)} samples it must be ({len(X)},)")
     return X, z

@@ -2,13 +2,25 @@
 
 import mmap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._arrays import LARGEST, classes, floats, number, place, readable
+from ._checks import check_whole, shown
+from ._memory import check_moments
+from ._remarks import remarks_on
+from ._second_moment import SecondMoment, constant_inputs
+from ._whitening import Fit, NormalForm, Whitening, check_covariance
+
+__all__ = ["Fit", "Modes", "Moments", "NormalForm", "Whitening", "check_samples", "row_slices", "with_constant"]
+
 CHUNK_BYTES = 2**25
 """Rows are read in slices of about this size, so that memory-mapped arrays larger than memory work."""
+
+REMOVE = "remove or fill such samples"
 
 
 class Modes(NamedTuple):
@@ -44,14 +56,21 @@ class Moments:
     covariance_yx: np.ndarray
     variance_y: float | None
     """Trace of the covariance of y; None where it is unknown and the smallest loss is taken to be zero."""
+    _rests: tuple[Any, Any] | None = field(default=None, repr=False)  # what rounding left of the means
+    _solved: Fit | None = field(default=None, repr=False)  # where it is known better than from the numbers above
 
     @classmethod
-    def of(cls, X: Any, Y: Any) -> "Moments":
-        """Moments of samples in rows: X (n, d_x), Y (n, d_y) or (n,).
+    def of(cls, X: Any, Y: Any = None) -> "Moments":
+        """Moments of samples in rows: X (n, d_x), Y (n, d_y) or (n,); a task or moments in place of X give theirs.
 
         Reads `CHUNK_BYTES` at a time; `numpy.load(..., mmap_mode="r")` therefore serves data larger than memory.
         Raises `ValueError` for empty, ragged, non-numeric or non-finite data.
         """
+        known = X if isinstance(X, Moments) else getattr(X, "moments", None)  # of a task
+        if isinstance(known, Moments):
+            if Y is not None:
+                raise ValueError(f"`Y`: got {shown(Y)}, but {shown(X)} has its own outputs; leave it out")
+            return known
         X, Y = check_samples(X, Y)
         return cls.from_chunks(row_slices(X, Y))
 
@@ -62,32 +81,45 @@ class Moments:
         Source: Chan, Golub and LeVeque (1983), The American Statistician 37, eqs. (2.1).
         """
         total: Moments | None = None
+        peaks: dict[str, np.ndarray] = {}
         for X, Y in chunks:
             X, Y = check_samples(X, Y)
-            part = _one_pass(X, Y, offset=0 if total is None else int(total.count or 0))
+            part = _one_pass(X, Y, 0 if total is None else int(total.count or 0), peaks)
             total = part if total is None else total.merge(part)
         if total is None:
             raise ValueError("`chunks`: came without any chunk; give at least one pair (X, Y) with one row")
+        for name, peak in peaks.items():
+            if ((peak > 0) & (peak < 1 / LARGEST)).any():
+                column = int(np.argmax((peak > 0) & (peak < 1 / LARGEST)))
+                raise ValueError(_beyond(name, f"column {column + 1} never exceeds {peak[column]:.3g}"))
         return total
 
     @classmethod
-    def given(cls, sigma_yx: Any, sigma_xx: Any = None, trace_yy: float | None = None, count: int | None = None):
+    def given(cls, sigma_yx: Any, sigma_xx: Any = None, trace_yy: float | None = None, count: Any = None):
         """Moments that are known already; `sigma_xx=None` stands for the identity (whitened inputs).
 
         `trace_yy=None`: unknown, the smallest loss is zero. Raises `ValueError` for shapes that do not fit,
-        for a sigma_xx that is not symmetric positive semidefinite, and for non-finite entries.
+        for a sigma_xx that is not symmetric positive semidefinite, for entries that are not finite or whose squares
+        leave float64, and for a `count` that is no positive whole number.
         """
-        sigma_yx = _finite_matrix("sigma_yx", sigma_yx)
+        if count is not None:
+            check_whole("count", count, 1)
+        sigma_yx = floats("sigma_yx", sigma_yx, 2, "(d_y, d_x)")
         d_x = sigma_yx.shape[1]
-        sigma_xx = np.eye(d_x) if sigma_xx is None else _finite_matrix("sigma_xx", sigma_xx)
+        check_moments("sigma_yx", d_x)
+        sigma_xx = np.eye(d_x) if sigma_xx is None else floats("sigma_xx", sigma_xx, 2, "(d_x, d_x)")
         if sigma_xx.shape != (d_x, d_x):
             raise ValueError(
                 f"`sigma_xx`: has shape {sigma_xx.shape}, but sigma_yx has {d_x} columns; it must be ({d_x}, {d_x})"
             )
         check_covariance(sigma_xx)
-        if trace_yy is not None and not (np.isfinite(trace_yy) and trace_yy >= 0):
-            raise ValueError(f"`trace_yy`: got {trace_yy}; E[|y|^2] must be finite and at least 0")
-        return cls(count, None, None, sigma_xx, sigma_yx, None if trace_yy is None else float(trace_yy))
+        if trace_yy is not None:
+            trace_yy = number("trace_yy", trace_yy, "E[|y|^2], finite and at least 0", low=0.0)
+        for name, values in (("sigma_yx", sigma_yx), ("sigma_xx", np.diagonal(sigma_xx)), ("trace_yy", trace_yy)):
+            largest = np.max(np.abs(0.0 if values is None else values))
+            if LARGEST**2 < largest < np.inf or 0 < largest < LARGEST**-2:
+                raise ValueError(_beyond(name, f"its largest entry is {largest:.3g}"))
+        return cls(count, None, None, sigma_xx, sigma_yx, trace_yy)
 
     @property
     def d_x(self) -> int:
@@ -125,14 +157,19 @@ class Moments:
             )
         b = n_2 / (n_1 + n_2)
         dx, dy = x_2 - x_1, y_2 - y_1
+        if self._rests and other._rests:
+            dx, dy = dx + (other._rests[0] - self._rests[0]), dy + (other._rests[1] - self._rests[1])
+        rest_x, rest_y = self._rests or (0.0, 0.0)
+        (x, rest_x), (y, rest_y) = _sum(x_1, rest_x + b * dx), _sum(y_1, rest_y + b * dy)
         blend = lambda mine, theirs, cross: (1 - b) * mine + b * theirs + b * (1 - b) * cross
         return Moments(
             n_1 + n_2,
-            x_1 + b * dx,
-            y_1 + b * dy,
+            x,
+            y,
             blend(self.covariance_xx, other.covariance_xx, np.outer(dx, dx)),
             blend(self.covariance_yx, other.covariance_yx, np.outer(dy, dx)),
             float(blend(variance_1, variance_2, dy @ dy)),
+            (rest_x, rest_y),
         )
 
     def _sampled(self) -> tuple[int, np.ndarray, np.ndarray, float]:
@@ -140,25 +177,60 @@ class Moments:
             raise ValueError("`other`: moments that were given have no sample count and mean; merge moments of samples")
         return self.count, self.mean_x, self.mean_y, self.variance_y
 
+    @property
+    def constants(self) -> np.ndarray:
+        """Which inputs (d_x,) vary by no more than the rounding of their mean."""
+        mean = np.zeros(self.d_x) if self.mean_x is None else self.mean_x
+        return constant_inputs(self.covariance_xx, mean)
+
+    def fit(self) -> Fit:
+        """The best linear map, what it leaves, and what is known of E[x x^T]; made once, asked by all."""
+        return self._fit if self._solved is None else self._solved
+
+    @cached_property
+    def _fit(self) -> Fit:
+        moment = SecondMoment.of(self.covariance_xx, self.mean_x)
+        images, explained, missed = moment.images(self.covariance_yx, self.mean_y)
+        unexplained = None if self.variance_y is None else max(self.variance_y - explained, 0.0) + missed
+        return Fit(moment, moment.solve(images), images, unexplained, self.sigma_xx)
+
     def centered(self) -> "Moments":
-        """Moments of x - E[x] and y - E[y]; raises `ValueError` if the means are unknown."""
+        """Moments of x - E[x] and y - E[y]; raises `ValueError` if the means are unknown.
+
+        Inputs that are constant become exactly zero, whatever rounding left of them.
+        """
         if self.mean_x is None or self.mean_y is None:
             raise ValueError("`moments`: were given without means and cannot be centred; centre the samples instead")
-        return replace(self, mean_x=np.zeros(self.d_x), mean_y=np.zeros(self.d_y))
+        kept = np.where(self.constants, 0.0, 1.0)
+        return replace(
+            self,
+            mean_x=np.zeros(self.d_x),
+            mean_y=np.zeros(self.d_y),
+            covariance_xx=self.covariance_xx * kept * kept[:, None],
+            covariance_yx=self.covariance_yx * kept,
+            _rests=None,
+            _solved=None,
+        )
 
-    def whitened(self) -> tuple["Moments", "Whitening"]:
+    def whitened(self) -> tuple["Moments", Whitening]:
         r"""Moments of $T x$ with $T = \Lambda^{-1/2} Q^T$, and the `Whitening` that made them.
 
         $\Sigma_{xx} = Q \Lambda Q^T$ over its non-zero eigenvalues: directions without variance are dropped, so that
         $E[T x x^T T^T] = I$ exactly, of dimension rank($\Sigma_{xx}$). Raises `ValueError` if sigma_xx is zero.
         """
-        whitening = Whitening.of(self.sigma_xx)
-        T = whitening.transform
+        fit = self.fit()
+        whitening = Whitening.from_moment(fit.moment)
+        T, identity = whitening.transform, np.eye(fit.moment.rank)
         mean_x = None if self.mean_x is None else T @ self.mean_x
-        identity = np.eye(T.shape[0])
-        covariance_xx = identity if mean_x is None else identity - np.outer(mean_x, mean_x)
+        images = fit.images @ fit.moment.turn
+        whole = images if mean_x is None or self.mean_y is None else images - np.outer(self.mean_y, mean_x)
         return replace(
-            self, mean_x=mean_x, covariance_xx=covariance_xx, covariance_yx=self.covariance_yx @ T.T
+            self,
+            mean_x=mean_x,
+            covariance_xx=identity if mean_x is None else identity - np.outer(mean_x, mean_x),
+            covariance_yx=whole,
+            _rests=None,
+            _solved=Fit(SecondMoment.of(identity), images, images, fit.unexplained, identity),
         ), whitening
 
     def with_constant(self) -> "Moments":
@@ -175,111 +247,14 @@ class Moments:
             mean_x=np.concatenate([[1.0], self.mean_x]),
             covariance_xx=widened(self.covariance_xx, 1),
             covariance_yx=widened(self.covariance_yx, 0),
+            _rests=self._rests and (np.concatenate([[0.0], self._rests[0]]), self._rests[1]),
+            _solved=None,
         )
 
     def remarks(self) -> list[str]:
-        """What a careful reader should know of these data: constant columns, singular sigma_xx, few samples."""
-        remarks = []
-        if self.count is not None and self.count < self.d_x:
-            remarks.append(f"fewer samples ({self.count}) than inputs ({self.d_x})")
-        if self.mean_x is not None:
-            noise = 4 * np.finfo(float).eps * np.abs(self.mean_x)
-            constant = np.flatnonzero(np.diagonal(self.covariance_xx) <= noise**2)
-            if constant.size:
-                which = ", ".join(str(i + 1) for i in constant[:6]) + (", ..." if constant.size > 6 else "")
-                remarks.append(f"{constant.size} constant input column{'s'[: constant.size > 1]} ({which})")
-        rank = Whitening.of(self.sigma_xx).transform.shape[0] if np.any(self.sigma_xx) else 0
-        if rank < self.d_x:
-            remarks.append(
-                f"sigma_xx is singular (rank {rank} of {self.d_x}): weights along its null space never change the "
-                "loss, and the solution is not unique"
-            )
-        return remarks
-
-
-@dataclass(frozen=True, eq=False)
-class Whitening:
-    """The invertible step from inputs x to T x with identity second moment, on the range of sigma_xx.
-
-    >>> whitening = Whitening.of(np.diag([4.0, 1.0, 0.0]))
-    >>> whitening.transform.tolist()
-    [[0.5, 0.0, 0.0], [0.0, 1.0, 0.0]]
-    """
-
-    transform: np.ndarray
-    """T, shape (rank, d_x)."""
-    inverse: np.ndarray
-    """T^+, shape (d_x, rank)."""
-
-    @classmethod
-    def of(cls, sigma_xx: np.ndarray) -> "Whitening":
-        """Principal-axes whitening of E[x x^T] = sigma_xx, directions of largest variance first."""
-        eigenvalues, Q = np.linalg.eigh(check_covariance(np.asarray(sigma_xx, dtype=float)))
-        kept = eigenvalues > _covariance_tolerance(eigenvalues)
-        if not kept.any():
-            raise ValueError("`sigma_xx`: is zero, so there is nothing to whiten; check that the inputs vary")
-        roots, Q = np.sqrt(eigenvalues[kept][::-1]), Q[:, kept][:, ::-1]
-        return cls(Q.T / roots[:, None], Q * roots)
-
-    def to_whitened(self, network):
-        """The network on whitened inputs with the same function on the data: W_1 <- W_1 T^+.
-
-        Same function and loss; the gradient flow of the two networks differs unless sigma_xx is the identity.
-        """
-        return network.between(input_map=self.inverse)
-
-    def to_original(self, network):
-        """The network on the original inputs: W_1 <- W_1 T."""
-        return network.between(input_map=self.transform)
-
-
-@dataclass(frozen=True, eq=False)
-class NormalForm:
-    r"""The survey's reduction of a data set to its singular values (appendix A.2), and the way back.
-
-    With $\Sigma_{xx} = Q \Lambda Q^T$ (range only) and $\Sigma_{yx} Q \Lambda^{-1/2} = U_Y \Sigma V_Y^T$ the half-mean
-    loss of $\bar W_1, \dots, \bar W_h$ is $\frac12 \|\Sigma - W_h \cdots W_1\|_F^2$ + const with $W_h = U_Y^T \bar
-    W_h$, $W_1 = \bar W_1 Q \Lambda^{1/2} V_Y$. The LANDSCAPES are the same (critical points, signs of the Hessian); the
-    gradient FLOWS are the same only if $\Sigma_{xx}$ is the identity, because $W_1$ is transformed by a map that is not
-    orthogonal.
-
-    >>> form = NormalForm.of(Moments.given([[0.0, 2.0], [1.0, 0.0]]))
-    >>> form.sigma.tolist(), form.same_flow
-    ([[2.0, 0.0], [0.0, 1.0]], True)
-
-    Source: Altafini, appendix A.2, with the constant and the flow corrected.
-    """
-
-    sigma: np.ndarray
-    """Sigma, shape (d_y, rank of sigma_xx): singular values on the diagonal, zero elsewhere."""
-    output_map: np.ndarray
-    """U_Y^T, orthogonal (d_y, d_y)."""
-    input_map: np.ndarray
-    """Q Lambda^(1/2) V_Y, shape (d_x, rank)."""
-    inverse_input_map: np.ndarray
-    """Its pseudo-inverse V_Y^T Lambda^(-1/2) Q^T, shape (rank, d_x)."""
-    same_flow: bool
-    """Whether sigma_xx is the identity, so that gradient flows agree too."""
-
-    @classmethod
-    def of(cls, moments: Moments) -> "NormalForm":
-        """Normal form of any moments; null directions of sigma_xx, which the loss does not see, are dropped."""
-        whitening = Whitening.of(moments.sigma_xx)
-        U, s, Vt = np.linalg.svd(moments.sigma_yx @ whitening.transform.T)
-        sigma = np.zeros((U.shape[0], Vt.shape[0]))
-        np.fill_diagonal(sigma, s)
-        identity = moments.sigma_xx.shape == (Vt.shape[0],) * 2 and np.allclose(
-            moments.sigma_xx, np.eye(Vt.shape[0]), rtol=0, atol=1e-12
-        )
-        return cls(sigma, U.T, whitening.inverse @ Vt.T, Vt @ whitening.transform, bool(identity))
-
-    def reduce(self, network):
-        """The network of the reduced problem: same half-mean loss up to the constant, same products inside."""
-        return network.between(input_map=self.input_map, output_map=self.output_map)
-
-    def lift(self, network):
-        """The network of the original problem; along null(sigma_xx), where the loss is blind, W_1 is zero."""
-        return network.between(input_map=self.inverse_input_map, output_map=self.output_map.T)
+        """What a careful reader should know of these data: what float64 cannot tell, rank, few samples."""
+        varying = None if self.mean_x is None else ~self.constants
+        return remarks_on(self.count, self.mean_x, self.covariance_xx, varying, self.fit().moment)
 
 
 def with_constant(X: Any) -> np.ndarray:
@@ -288,9 +263,7 @@ def with_constant(X: Any) -> np.ndarray:
     >>> with_constant([[2.0], [3.0]]).tolist()
     [[1.0, 2.0], [1.0, 3.0]]
     """
-    X = np.asarray(_numeric("X", X), dtype=float)
-    if X.ndim != 2:
-        raise ValueError(f"`X`: has shape {X.shape}; samples are rows, so it must be (n, d)")
+    X = floats("X", X, 2, "(n, d), samples in rows")
     return np.hstack([np.ones((len(X), 1)), X])
 
 
@@ -316,7 +289,16 @@ def check_samples(X: Any, Y: Any) -> tuple[Any, Any]:
     >>> X.shape, Y.shape
     ((2, 2), (2, 1))
     """
-    X, Y = _numeric("X", X), _numeric("Y", Y)
+    if Y is None:
+        pair = isinstance(X, tuple | list) and len(X) == 2
+        raise ValueError("`X`: is a pair; give two arguments, X, Y" if pair else "`Y`: is missing; give X, Y")
+    texts = classes("Y", Y)
+    if texts is not None:
+        raise ValueError(
+            f"`Y`: has the classes {', '.join(texts[0][:3])}; give numbers, such as columns of zeros and ones, one a "
+            "class, which `learn` makes"
+        )
+    X, Y = readable("X", X), readable("Y", Y)
     if X.ndim != 2:
         raise ValueError(f"`X`: has shape {X.shape}; samples are rows, so it must be (n, d_x)")
     Y = Y[:, None] if Y.ndim == 1 else Y
@@ -329,64 +311,37 @@ def check_samples(X: Any, Y: Any) -> tuple[Any, Any]:
     return X, Y
 
 
-def check_covariance(sigma: np.ndarray) -> np.ndarray:
-    """`sigma` made exactly symmetric; `ValueError` if it is not symmetric positive semidefinite to rounding.
-
-    >>> check_covariance(np.eye(2)).tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
-    """
-    if not np.allclose(sigma, sigma.T, rtol=0, atol=1e-10 * max(float(np.abs(sigma).max()), 1e-300)):
-        raise ValueError("`sigma_xx`: is not symmetric; it must be E[x x^T]")
-    sigma = (sigma + sigma.T) / 2
-    lowest, highest = np.linalg.eigvalsh(sigma)[[0, -1]]
-    if lowest < -1e-10 * max(highest, 1e-300):
-        raise ValueError(f"`sigma_xx`: has the negative eigenvalue {lowest:.3g}; it must be E[x x^T]")
-    return sigma
+def _beyond(name: str, what: str) -> str:
+    return (
+        f"`{name}`: {what}, and squares of such numbers leave the range of float64; divide by a power of ten, so that "
+        "values are near 1"
+    )
 
 
-def _covariance_tolerance(eigenvalues: np.ndarray) -> float:
-    return 4 * len(eigenvalues) * float(np.finfo(float).eps) * float(np.abs(eigenvalues).max())
+def _sum(a: np.ndarray, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    """a + b as floats and what their rounding left. Source: Knuth, TAOCP 2, section 4.2.2, theorem B."""
+    s = a + b
+    moved = s - a
+    return s, (a - (s - moved)) + (b - moved)
 
 
-def _numeric(name: str, values: Any) -> Any:
-    try:
-        array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    except ValueError:
-        raise ValueError(f"`{name}`: its rows have different lengths; every sample needs the same columns") from None
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"`{name}`: has entries of type {array.dtype}; give real numbers")
-    return array
-
-
-def _finite_matrix(name: str, values: Any) -> np.ndarray:
-    matrix = np.array(_numeric(name, values), dtype=float)
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ValueError(f"`{name}`: has shape {matrix.shape}; it must be a matrix with rows and columns")
-    if not np.isfinite(matrix).all():
-        row, column = np.argwhere(~np.isfinite(matrix))[0]
-        raise ValueError(
-            f"`{name}`: has {matrix[row, column]} at row {row + 1}, column {column + 1}; give finite numbers"
-        )
-    return matrix
-
-
-def _one_pass(X: Any, Y: Any, offset: int) -> Moments:
-    """Moments of one chunk in memory; `offset` rows came before it (for messages)."""
-    X, Y = np.asarray(X, dtype=float), np.asarray(Y, dtype=float)
+def _one_pass(X: Any, Y: Any, offset: int, peaks: dict[str, np.ndarray]) -> Moments:
+    """Moments of one chunk in memory; `offset` rows came before it (for messages), with these largest entries."""
+    X, Y = (floats(name, part, instead=REMOVE, before=offset) for name, part in (("X", X), ("Y", Y)))
     for name, array in (("X", X), ("Y", Y)):
-        if not np.isfinite(array).all():
-            row, column = np.argwhere(~np.isfinite(array))[0]
-            raise ValueError(
-                f"`{name}`: has {array[row, column]} at row {offset + row + 1}, column {column + 1}; "
-                "remove or fill such samples"
-            )
-    n = X.shape[0]
-    mean_x, mean_y = _mean(X), _mean(Y)
-    X, Y = X - mean_x, Y - mean_y
-    return Moments(n, mean_x, mean_y, X.T @ X / n, Y.T @ X / n, float(np.vdot(Y, Y)) / n)
+        largest = np.abs(array).max(axis=0)
+        if not (largest <= LARGEST).all():
+            row, column = np.argwhere(np.abs(array) > LARGEST)[0]
+            raise ValueError(_beyond(name, f"has {array[row, column]:.6g}{place((row, column), offset)}"))
+        peaks[name] = np.maximum(peaks[name], largest) if name in peaks else largest
+    check_moments("X", X.shape[1])
+    n, (mean_x, rest_x, X), (mean_y, rest_y, Y) = len(X), _mean(X), _mean(Y)
+    return Moments(n, mean_x, mean_y, X.T @ X / n, Y.T @ X / n, float(np.vdot(Y, Y)) / n, (rest_x, rest_y))
 
 
-def _mean(X: np.ndarray) -> np.ndarray:
-    """Mean of the rows, once corrected: exact for a constant column, whose variance is then zero."""
+def _mean(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of the rows, what its rounding left, and the rows without both."""
     mean = X.mean(axis=0)
-    return mean + (X - mean).mean(axis=0)
+    X = X - mean
+    rest = X.mean(axis=0)
+    return *_sum(mean, rest), X - rest

@@ -5,7 +5,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import root_scalar
 
+from ._arrays import number
+from ._checks import check_whole
+
 TIGHT = 4 * float(np.finfo(float).eps)  # the finest that root finding accepts, and rounding of ln gamma
+
+
+MOST_LAYERS = 10**6
 
 
 class DecayedFixedPoints(NamedTuple):
@@ -42,10 +48,9 @@ def decay_thresholds(s: float, depth: int) -> DecayThresholds:
 
     Source: the scalar potential $\frac12 (s - z^h)^2 + \frac{h \gamma}{2} z^2$ of a 0-balanced mode.
     """
+    s, depth = number("s", s, "a finite number of at least 0", low=0.0), check_whole("depth", depth, 1, MOST_LAYERS)
     if depth < 2:
         raise ValueError(f"`depth`: got {depth}; with one layer decay has no threshold, u = s / (1 + gamma)")
-    if not (np.isfinite(s) and s >= 0):
-        raise ValueError(f"`s`: got {s}; give a finite number of at least 0")
     peak, switch, power = s * (depth - 2) / (2 * depth - 2), s * (depth - 2) / (depth - 1), (depth - 2) / depth
     return DecayThresholds(peak**power * s * depth / (2 * depth - 2), switch**power * s / (depth - 1), switch)
 
@@ -65,10 +70,10 @@ def decayed_fixed_points(s: float, depth: int, gamma: float) -> DecayedFixedPoin
 
     Source: the potential of `decay_thresholds`.
     """
-    if not (np.isfinite(s) and np.isfinite(gamma) and gamma >= 0) or depth < 1:
-        raise ValueError(
-            f"`s`, `depth`, `gamma`: got {s}, {depth}, {gamma}; give finite numbers, depth >= 1, gamma >= 0"
-        )
+    s, depth = number("s", s, "a finite number"), check_whole("depth", depth, 1, MOST_LAYERS)
+    gamma = number("gamma", gamma, "a finite number of at least 0", low=0.0)
+    if max(abs(s), gamma) > 1e150 or 0 < gamma < 1e-150:
+        raise ValueError(f"`s`, `gamma`: got {s} and {gamma}; numbers from 1e-150 to 1e150 keep powers within float64")
     if depth == 1:
         return DecayedFixedPoints(np.array([s / (1 + gamma)]), np.array([True]))
     if depth == 2:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ._arrays import floats
 from .data import Moments
 from .experiment import Experiment
 from .flows.solve import gradient_flow
@@ -105,7 +106,7 @@ class DeepLinearRegressor:
         if y.shape != predicted.shape:
             raise ValueError(f"`y`: has shape {y.shape}, but predictions have shape {predicted.shape}")
         y, predicted = y.reshape(len(y), -1), predicted.reshape(len(y), -1)
-        weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        weights = np.ones(len(y)) if sample_weight is None else floats("sample_weight", sample_weight, 1, "(n,)")
         missed = weights @ (y - predicted) ** 2
         spread = weights @ (y - weights @ y / weights.sum()) ** 2
         shares = np.where(spread > 0, missed / np.where(spread > 0, spread, 1.0), missed > 0)
@@ -174,7 +175,8 @@ def _targets(y: Any) -> np.ndarray:
 
 
 def _real(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
+    # a mask is refused as everywhere; scikit-learn's tools wait for its own errors for the rest
+    array = floats(name, values, empty=True) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     if array.dtype.kind == "c":
         raise ValueError(f"`{name}`: Complex data not supported; give real numbers")
     array = array.astype(float)

@@ -6,18 +6,25 @@ import json
 import os
 import shlex
 import tomllib
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ._checks import check_file, shown
+
 Start = Literal["gaussian", "orthogonal", "xavier", "kaiming", "balanced", "decoupled"]
 Loss = Literal["half-mean", "mean", "half-sum", "sum", "entry-mean"]
+Missing = Literal["refuse", "drop"]
+Width = Annotated[int, Field(ge=1)]
 
 WANTED = {
     "data": "give a task or a file as text, not empty and not beginning with '-'",
     "target": "give names of columns as text, with commas between them",
+    "inputs": "give names of columns as text, with commas between them",
+    "drop": "give names of columns as text, with commas between them",
+    "missing": "give one of refuse, drop",
+    "classes": "give names of columns as text, with commas between them",
     "hidden": "every width must be a positive integer",
     "start": "give one of gaussian, orthogonal, xavier, kaiming, balanced, decoupled",
     "scale": "it must be a finite number above 0",
@@ -34,8 +41,12 @@ WANTED = {
 }
 """What every setting must be, as error messages say it."""
 
-LATER = ("bias", "skip")
+LATER = ("bias", "skip", "inputs", "drop", "missing", "classes")
 """Settings that the first digests did not know."""
+
+
+TEXTS = ("data", "target", "inputs", "drop", "classes", "hidden", "skip")
+"""Settings that are texts whatever they look like; `Experiment` reads those of `hidden` itself."""
 
 
 class Experiment(BaseModel):
@@ -55,24 +66,46 @@ class Experiment(BaseModel):
     data: str = Field(
         "digits", min_length=1, pattern=r"^[^-]", description="task (semantic, hierarchy, digits) or file"
     )
-    target: str | None = Field(None, min_length=1, description="output columns of a table, with commas between")
-    hidden: tuple[int, ...] = Field((32, 32), description="widths of the hidden layers, first to last; may be empty")
-    start: Start = Field("gaussian", description="distribution of the initial weights")
-    scale: float = Field(1e-3, gt=0, description="size of the initial weights")
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of the initial weights")
-    loss: Loss = Field("half-mean", description="scale of the squared loss; it sets the unit of time")
-    bias: bool = Field(False, description="whether every layer has a bias, zero at the start")
+    target: str | None = Field(
+        None, min_length=1, description="columns of a table to predict, separated by commas; text becomes classes"
+    )
+    inputs: str | None = Field(
+        None, min_length=1, description="columns of a table to predict from, separated by commas; default all others"
+    )
+    drop: str | None = Field(None, min_length=1, description="columns of a table to leave out, separated by commas")
+    missing: Missing = Field(
+        "refuse", description="rows of a table with missing values: refuse, or drop to leave them out"
+    )
+    classes: str | None = Field(
+        None, min_length=1, description="targets whose numbers are labels of classes, separated by commas"
+    )
+    hidden: tuple[Width, ...] = Field(
+        (32, 32), description="widths of the hidden layers, separated by commas; may be empty"
+    )
+    start: Start = Field("gaussian", description="gaussian, orthogonal, xavier, kaiming, balanced or decoupled")
+    scale: float = Field(
+        1e-3,
+        gt=0,
+        description="size of the start: standard deviation of weights, or strength of every mode for decoupled",
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of the start")
+    loss: Loss = Field(
+        "half-mean", description="half-mean, mean, half-sum, sum or entry-mean; it only sets the unit of time"
+    )
+    bias: bool = Field(False, description="give every layer a bias, zero at the start")
     skip: str | None = Field(
         None,
-        pattern=r"^\d+:\d+(,\d+:\d+)*$",
-        description="identity skips source:target past layers, with commas between",
+        pattern=r"^[0-9]{1,6}:[0-9]{1,6}(,[0-9]{1,6}:[0-9]{1,6})*$",
+        description="identity skips source:target past layers, separated by commas, such as 1:3; layer 0 is the input",
     )
     center: bool = Field(False, description="subtract the means of inputs and outputs")
-    whiten: bool = Field(False, description="whiten the inputs")
-    rtol: float = Field(1e-6, ge=1e-13, lt=1e-1, description="relative tolerance of the integrator")
-    tolerance: float = Field(1e-6, gt=1e-14, lt=1, description="relative excess loss at which the run ends")
-    time: float | None = Field(None, gt=0, description="longest training time")
-    max_steps: int = Field(10_000, ge=1, description="largest number of integrator steps")
+    whiten: bool = Field(False, description="make the inputs' second moment the identity")
+    rtol: float = Field(1e-6, ge=1e-13, lt=1e-1, description="relative error of the path that is aimed at")
+    tolerance: float = Field(
+        1e-6, gt=1e-14, lt=1, description="excess loss, relative to the start, at which the run ends"
+    )
+    time: float | None = Field(None, gt=0, description="time limit")
+    max_steps: int = Field(10_000, ge=1, lt=2**63, description="step limit")
 
     def __init__(self, /, **settings: Any) -> None:
         _check_names(settings)
@@ -84,11 +117,16 @@ class Experiment(BaseModel):
     @field_validator("hidden", mode="before")
     @classmethod
     def _widths(cls, value: Any) -> Any:
-        """One width, a list, or text such as "32,32"."""
+        """One width, a list, or text such as "32,32" or "[32, 32]"."""
         if isinstance(value, str):
-            parts = [part.strip() for part in value.strip("()[] ").rstrip(",").split(",")]
-            return tuple(int(part) if part.isdecimal() else part for part in parts if part or len(parts) > 1)
-        if isinstance(value, int):
+            text = value.strip()
+            if text[:1] + text[-1:] in ("()", "[]"):
+                text = text[1:-1].strip()
+            parts = [part.strip() for part in text.removesuffix(",").split(",")] if text else []
+            return tuple(
+                int(part) if part.isascii() and part.isdecimal() and len(part) < 4000 else part for part in parts
+            )
+        if isinstance(value, int | float):
             return (value,)
         return tuple(map(cls._python_number, value)) if isinstance(value, Sequence) else value
 
@@ -98,30 +136,27 @@ class Experiment(BaseModel):
         """Scalars and arrays of numpy as numbers and lists; pydantic runs the validator that is written last first."""
         return value.tolist() if hasattr(value, "tolist") else value
 
-    @field_validator("hidden")
-    @classmethod
-    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        for width in value:
-            if width < 1:
-                raise ValueError(repr(width))
-        return value
-
     @classmethod
     def read(cls, path: str | os.PathLike) -> "Experiment":
         """The experiment in a TOML file (`seed = 3`, one setting per line); settings left out keep their defaults."""
-        name = os.path.basename(path)
+        if not os.path.exists(path):
+            raise ValueError(f"`path`: there is no experiment file {str(path)!r}")
+        file = check_file("path", path)
         try:
-            settings = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-        except FileNotFoundError:
-            raise ValueError(f"`path`: there is no experiment file {str(path)!r}") from None
+            text = file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"`path`: {str(path)!r} cannot be read ({str(error).splitlines()[0]})") from None
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"`path`: {name!r} is not valid TOML ({error}); write lines such as seed = 3") from None
+        try:
+            settings = tomllib.loads(text)
+        except Exception as error:  # also what Python says of too many digits and of too deep nesting
+            reason = " ".join(str(error).split())[:160]
+            raise ValueError(
+                f"`path`: {file.name!r} is not valid TOML ({reason}); write lines such as seed = 3"
+            ) from None
         try:
             return cls(**settings)
         except ValueError as error:
-            raise ValueError(f"{error} (in {name!r})") from None
+            raise ValueError(f"{error} (in {file.name!r})") from None
 
     def with_settings(self, settings: Sequence[str]) -> "Experiment":
         """This experiment with some settings changed, each given as "key=value".
@@ -142,6 +177,15 @@ class Experiment(BaseModel):
             changed[key] = _value(key, text.strip())
         return type(self)(**changed)
 
+    def with_options(self, options: Mapping[str, str | bool]) -> "Experiment":
+        """This experiment with the settings of options on the command line, texts as they were written.
+
+        >>> Experiment().with_options({"hidden": "8,8", "bias": True}).command()
+        'deeplinear learn digits --hidden 8,8 --bias'
+        """
+        read = lambda key, value: value if value in ("", True, False) or key in TEXTS else _value(key, value)
+        return type(self)(**self.model_dump() | {key: read(key, value) for key, value in options.items()})
+
     @property
     def skips(self) -> tuple[tuple[int, int], ...]:
         """The skips as pairs of layers.
@@ -155,7 +199,7 @@ class Experiment(BaseModel):
     def toml(self) -> str:
         """TOML text that `read` turns into the same experiment; settings that are None are left out.
 
-        >>> print(Experiment(hidden=(8,)).toml().splitlines()[1])
+        >>> print(Experiment(hidden=(8,)).toml().splitlines()[2])
         hidden = [8]
         """
         return "".join(f"{key} = {_toml_value(value)}\n" for key, value in self if value is not None)
@@ -195,13 +239,11 @@ def _check_names(names: Any) -> None:
 
 def _one_line(error: ValidationError) -> str:
     """The first complaint, in the words of this library."""
-    first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0])
-    context = first.get("ctx", {})  # a validator that looks at single widths names the one that is wrong
-    came = str(context["error"]) if "error" in context else repr(first["input"])
-    near = difflib.get_close_matches(str(first["input"]), WANTED[name].split(" of ")[-1].split(", "), n=1)
+    first = error.errors(include_url=False)[0]  # of several widths the one that is wrong
+    name, came = str(first["loc"][0]), shown(first["input"])
+    near = difflib.get_close_matches(came.strip("'"), WANTED[name].split(" of ")[-1].split(", "), n=1)
     guess = f"did you mean {near[0]!r}? " if near and first["type"] == "literal_error" else ""
-    return f"`{name}`: got {came if len(came) <= 60 else came[:57] + '...'}; {guess}{WANTED[name]}"
+    return f"`{name}`: got {came}; {guess}{WANTED[name]}"
 
 
 def _value(key: str, text: str) -> Any:
@@ -211,10 +253,10 @@ def _value(key: str, text: str) -> Any:
         return field.default
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except Exception:  # no TOML, too many digits, too deep nesting
         return text
     value = parsed["value"] if parsed.keys() == {"value"} else text
-    return text if key in ("data", "target", "skip") and not isinstance(value, str) else value
+    return text if key in TEXTS and not isinstance(value, str) else value
 
 
 def _toml_value(value: Any) -> str:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._checks import TOLERANCE
-from ._linalg import rank_tolerance
 
 RESOLUTIONS = (32 * float(np.finfo(float).eps), 1e-12, 1e-10)
 """Rounding of a product, relative to that of absolute values; more where the data's modes are not known better."""
@@ -62,10 +61,11 @@ def _frames_at(noise: float, objective: Any, layers: list[np.ndarray]) -> Frames
     xi = np.stack(
         [np.sum(above * (A @ below), axis=0) for A, (below, above) in zip(layers, pairwise(bases), strict=True)]
     )
-    image = sigma_xx @ V
-    c = np.sum(V * image, axis=0)
-    off_inputs = np.linalg.norm((image - V * c) * active) / max(np.linalg.norm(sigma_xx), 1e-300)
-    c = np.where(c > rank_tolerance(len(sigma_xx)) * np.linalg.norm(sigma_xx, 2), c, 0.0)
+    root = np.asarray(objective.root_xx)
+    image, c = root @ (root.T @ V), np.sum((root.T @ V) ** 2, axis=0)
+    smallest = objective.second_moment.variances.min(initial=np.inf)
+    off_inputs = off_axes(V, image, c, smallest)[active].max(initial=0.0)
+    c = np.where(c > smallest / 2, c, 0.0)
     off_end = np.linalg.norm(W - (U * strengths) @ V.T) / max(size, 1e-300)
     off_layers = max(
         np.linalg.norm(A - (above * x) @ below.T - _outside(above, _outside(below, A.T).T))
@@ -73,6 +73,14 @@ def _frames_at(noise: float, objective: Any, layers: list[np.ndarray]) -> Frames
         for A, x, (below, above) in zip(layers, xi, pairwise(bases), strict=True)
     )
     return Frames(bases, xi, s, c, float(off_inputs), float(off_end), float(off_layers))
+
+
+def off_axes(V: np.ndarray, image: np.ndarray, c: np.ndarray, smallest: float) -> np.ndarray:
+    """How far columns of V are from eigenvectors of sigma_xx, relative to their own variance.
+
+    `image` is sigma_xx V, c its part along V, `smallest` the smallest variance that is not zero.
+    """
+    return np.linalg.norm(image - V * c, axis=0) / np.maximum(np.linalg.norm(image, axis=0), smallest)
 
 
 def _outside(R: np.ndarray, M: np.ndarray) -> np.ndarray:

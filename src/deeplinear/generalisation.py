@@ -11,8 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._arguments import check_times, checks_arguments
+from ._arrays import LARGEST, floats, number
+from ._checks import check_whole
 from .exact import mode_strength
 
+MOST = 10**9  # inputs and outputs
 NODES = 400
 """Noise modes by which the continuous spectrum is stood in for."""
 
@@ -54,6 +58,7 @@ class Stopping(NamedTuple):
     error: float
 
 
+@checks_arguments
 def spiked_modes(s: Any, d_x: int, d_y: int, deviation: float) -> SpikedModes:
     r"""Singular values and overlaps of the modes of $\bar W + Z$ with a teacher of singular values s (mode,).
 
@@ -86,6 +91,7 @@ def spiked_modes(s: Any, d_x: int, d_y: int, deviation: float) -> SpikedModes:
     return SpikedModes(observed, np.where(seen, np.sqrt(left * right), 0.0))
 
 
+@checks_arguments
 def noise_spectrum(d_x: int, d_y: int, deviation: float, nodes: int = NODES) -> tuple[np.ndarray, np.ndarray]:
     r"""Singular values of pure noise (d_y, d_x) as nodes and weights of sum 1: integrate by `weights @ f(values)`.
 
@@ -97,6 +103,7 @@ def noise_spectrum(d_x: int, d_y: int, deviation: float, nodes: int = NODES) -> 
     1.0
     """
     _check_noise(d_x, d_y, deviation)
+    nodes = check_whole("nodes", nodes, 1, 10**7)
     c = d_y / d_x
     angle = np.pi * (np.arange(nodes) + 0.5) / nodes
     squares = 1 + c + 2 * np.sqrt(c) * np.cos(angle)
@@ -104,6 +111,7 @@ def noise_spectrum(d_x: int, d_y: int, deviation: float, nodes: int = NODES) -> 
     return deviation * np.sqrt(d_x * squares), weights / weights.sum()
 
 
+@checks_arguments
 def expected_errors(ts: Any, s: Any, d_x: int, d_y: int, deviation: float, start: float, depth: int = 2) -> Errors:
     r"""Train and test error at times ts (time,), averaged over draws of the noise, for large widths.
 
@@ -126,6 +134,7 @@ def expected_errors(ts: Any, s: Any, d_x: int, d_y: int, deviation: float, start
     observed, overlap = spiked_modes(s, d_x, d_y, deviation)
     values, weights = noise_spectrum(d_x, d_y, deviation)
     count = min(d_x, d_y) - len(s)
+    start = float(floats("start", start, 0, "one number", largest=LARGEST))
     u = mode_strength(ts, start, observed, depth)
     noise = mode_strength(ts, start, values, depth)
     train = np.sum((observed - u) ** 2, axis=-1) + count * (values - noise) ** 2 @ weights
@@ -133,22 +142,31 @@ def expected_errors(ts: Any, s: Any, d_x: int, d_y: int, deviation: float, start
     return Errors(train / np.sum(s**2), test / np.sum(s**2))
 
 
+@checks_arguments
 def exact_errors(ts: Any, teacher: Any, noisy: Any, start: float, depth: int = 2) -> Errors:
     r"""Train and test error at times ts (time,) of one draw: a `teacher` (d_y, d_x) and the `noisy` matrix of data.
 
     $W(t) = \hat U \mathrm{diag}(u(t)) \hat V^T$ in the modes of the noisy matrix; each starts with strength `start` and
     follows `exact.mode_strength`: exact for `init.decoupled` starts and white inputs. Raises `ValueError` for
-    shapes that differ.
+    shapes that differ and entries that are not finite.
 
     >>> exact_errors([0.0, 100.0], [[2.0]], [[3.0]], start=1.0).test.round(6).tolist()
     [0.25, 0.25]
     """
-    teacher, noisy = np.asarray(teacher, dtype=float), np.asarray(noisy, dtype=float)
-    if teacher.shape != noisy.shape or teacher.ndim != 2:
+    teacher, noisy = (
+        floats(name, M, 2, "(d_y, d_x)", largest=LARGEST) for name, M in (("teacher", teacher), ("noisy", noisy))
+    )
+    if teacher.shape != noisy.shape:
         raise ValueError(f"`noisy`: has shape {noisy.shape}, the teacher {teacher.shape}; give two matrices (d_y, d_x)")
+    for name, matrix in (("teacher", teacher), ("noisy", noisy)):
+        if not np.isfinite(matrix).all():
+            raise ValueError(f"`{name}`: has the entry {matrix[~np.isfinite(matrix)][0]}; give finite numbers")
     U, observed, Vt = np.linalg.svd(noisy, full_matrices=False)
+    start = float(floats("start", start, 0, "one number", largest=LARGEST))
     u = mode_strength(ts, start, observed, depth)
     size = float(np.sum(teacher**2))
+    if size == 0:
+        raise ValueError("`teacher`: is zero, and errors are relative to it; give a teacher that does something")
     met = np.sum(U * (teacher @ Vt.T), axis=0)
     test = size - 2 * u @ met + np.sum(u**2, axis=-1)
     return Errors(np.sum((observed - u) ** 2, axis=-1) / size, test / size)
@@ -163,8 +181,8 @@ def optimal_stopping(ts: Any, test: Any) -> Stopping:
     >>> optimal_stopping([0.0, 1.0, 2.0, 4.0], [4.0, 1.0, 0.0, 4.0]).time
     2.0
     """
-    ts, test = np.asarray(ts, dtype=float), np.asarray(test, dtype=float)
-    if ts.shape != test.shape or ts.ndim != 1 or ts.size < 3:
+    ts, test = check_times(ts, increasing=True), floats("test", test, 1, "(time,)")
+    if ts.shape != test.shape or ts.size < 3:
         raise ValueError(f"`test`: has shape {test.shape}, `ts` {ts.shape}; give a curve of at least three times")
     i = int(np.argmin(test))
     if i in (0, len(ts) - 1):
@@ -175,13 +193,17 @@ def optimal_stopping(ts: Any, test: Any) -> Stopping:
 
 
 def _strengths(s: Any) -> np.ndarray:
-    s = np.asarray(s, dtype=float)
-    if s.ndim != 1 or not s.size or not (np.isfinite(s) & (s > 0)).all():
-        raise ValueError(f"`s`: got {s.tolist()}; give a list of finite singular values above 0")
+    s = floats("s", s, 1, "(mode,), singular values above 0", largest=LARGEST)
+    if not (s > 0).all():
+        raise ValueError(f"`s`: got {s.min():g}; give a list of finite singular values above 0")
     return s
 
 
 def _check_noise(d_x: int, d_y: int, deviation: float) -> None:
-    for name, value in (("d_x", d_x), ("d_y", d_y), ("deviation", deviation)):
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"`{name}`: got {value}; give a finite number above 0")
+    check_whole("d_x", d_x, 1, MOST)
+    check_whole("d_y", d_y, 1, MOST)
+    deviation = number("deviation", deviation, "a finite number above 0", above=0.0)
+    if not 1 / LARGEST <= deviation <= LARGEST:
+        raise ValueError(
+            f"`deviation`: got {deviation}; squares stay within float64 from {1 / LARGEST:g} to {LARGEST:g}"
+        )

@@ -7,9 +7,9 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
-from . import diagnostics, records
+from . import _memory, diagnostics, records
+from ._dataset import Dataset
 from .conventions import TIME_UNIT
 from .network import Network
 from .objectives import SquaredError
@@ -17,7 +17,7 @@ from .sequences import TaskSequence
 from .trajectory import Trajectory
 
 
-def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> xr.Dataset:
+def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> Dataset:
     """Every diagnostic at every time of a trajectory, as an `xarray.Dataset` with named dimensions.
 
     `readings` maps names to functions of one `Network` (JAX code), for instance those of `deeplinear.diagnostics`; none
@@ -35,6 +35,8 @@ def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> xr.
     ('time', 'squared_1', 'squared_2')
     """
     readings = readings or default_readings(trajectory)
+    kept = trajectory.kept.weights
+    _memory.check("trajectory", "reading all its networks", 8 * sum(W.size for W in kept), "measure fewer times")
     leading = ("time",) if trajectory.kept.weights[0].ndim == 3 else ("member", "time")
     variables = {}
     for name, reading in readings.items():
@@ -48,7 +50,7 @@ def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> xr.
     sizes = {dim: n for dims, values, _ in variables.values() for dim, n in zip(dims, values.shape, strict=True)}
     coordinates = {dim: np.arange(dim != "member", n + (dim != "member")) for dim, n in sizes.items() if dim != "time"}
     coordinates["time"] = ("time", np.asarray(trajectory.ts), {"long_name": "time", "units": TIME_UNIT})
-    return xr.Dataset(variables, coordinates, _attributes(trajectory))
+    return Dataset(variables, coordinates, _attributes(trajectory))
 
 
 def default_readings(trajectory: Trajectory) -> dict[str, Callable[[Network], Any]]:

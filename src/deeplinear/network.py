@@ -1,19 +1,19 @@
 """The network: a frozen tuple of weight matrices, read from wherever people keep theirs."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array
 
 from . import _wiring
+from ._arrays import real_matrix
+from ._checks import shown
+from ._files import atomic_file
+from ._layer_order import check_chain, check_forward, check_module, in_given_order, in_natural_order
 from ._linalg import chain, on_device
 from ._wiring import Skip
 
@@ -39,19 +39,20 @@ class Network(eqx.Module):
     def __init__(self, weights: "Network | Mapping[str, Any] | Iterable[Any]"):
         if isinstance(weights, Network):
             weights = weights.weights
+        if isinstance(weights, str | bytes | Path):
+            raise ValueError(f"`weights`: got {weights!r}; read files by `Network.load`")
+        names = None
         if isinstance(weights, Mapping):
-            weights = _in_order(weights)
-        if not isinstance(weights, Iterable):
-            raise ValueError(f"`weights`: got {weights!r}; give one matrix a layer, first layer first")
-        self.weights = tuple(_matrix(l, W) for l, W in enumerate(weights, start=1))
+            matrices = in_given_order(weights)
+            names, weights = list(matrices), matrices.values()
+        if not isinstance(weights, Iterable) or getattr(weights, "ndim", 1) == 0:
+            raise ValueError(f"`weights`: got {shown(weights)}; give one matrix a layer, first layer first")
+        if getattr(weights, "ndim", 0) == 2:
+            raise ValueError("`weights`: is one matrix; give a list, one matrix a layer, first layer first")
+        self.weights = tuple(_matrix(W, l, names) for l, W in enumerate(weights))
         if not self.weights:
             raise ValueError("`weights`: is empty; a network needs at least one matrix")
-        for l, (below, above) in enumerate(pairwise(self.weights), start=1):
-            if above.shape[1] != below.shape[0]:
-                raise ValueError(
-                    f"`weights`: layer {l} has {below.shape[0]} rows, but layer {l + 1} has {above.shape[1]} columns; "
-                    "W_l must have shape (d_l, d_{l-1})"
-                )
+        check_chain([W.shape for W in self.weights], names)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -175,13 +176,14 @@ class Network(eqx.Module):
         """
         if isinstance(module_or_state_dict, Mapping):
             return cls(module_or_state_dict)
-        for name, layer in module_or_state_dict.named_modules():
-            if not any(True for _ in layer.children()) and type(layer).__name__ not in ("Linear", "Identity"):
-                raise ValueError(
-                    f"`module_or_state_dict`: layer {name!r} is a {type(layer).__name__}; only Linear layers make "
-                    "a deep linear network"
-                )
-        return cls(module_or_state_dict.state_dict())
+        if not hasattr(module_or_state_dict, "named_modules"):
+            raise ValueError(
+                f"`module_or_state_dict`: got {shown(module_or_state_dict)}; give a torch module or its state dict"
+            )
+        check_module(module_or_state_dict)
+        network = cls(module_or_state_dict.state_dict())
+        check_forward(module_or_state_dict, network.weights)
+        return network
 
     def to_torch(self) -> Any:
         """The network as an `nn.Sequential` of `nn.Linear` without biases, which `from_torch` reads again.
@@ -216,23 +218,19 @@ class Network(eqx.Module):
         except Exception as problem:  # zipfile, zlib, numpy and safetensors have their own for a damaged file
             line = str(problem).split("\n")[0]
             raise ValueError(f"`path`: {path.name} is damaged or holds no plain arrays ({line})") from problem
-        return cls(arrays)
+        return cls(in_natural_order(path.name, arrays))
 
     def save(self, path: str | Path) -> Path:
         """Writes the weights as W1, W2, ... to an .npz or .safetensors file, which `load` and others read."""
         path = Path(path)
         arrays = {f"W{l}": np.asarray(W) for l, W in enumerate(self.weights, start=1)}
-        temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-        try:
+        if path.suffix not in (".npz", ".safetensors"):
+            raise ValueError(f"`path`: {path.name} ends in {path.suffix!r}; give a .npz or .safetensors file")
+        with atomic_file(path) as partial:
             if path.suffix == ".safetensors":
-                _safetensors().save_file({name: np.ascontiguousarray(W) for name, W in arrays.items()}, temporary)
-            elif path.suffix == ".npz":
-                np.savez(temporary, allow_pickle=False, **arrays)
+                _safetensors().save_file({name: np.ascontiguousarray(W) for name, W in arrays.items()}, partial)
             else:
-                raise ValueError(f"`path`: {path.name} ends in {path.suffix!r}; give a .npz or .safetensors file")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+                np.savez(partial, allow_pickle=False, **arrays)
         return path
 
     def __repr__(self) -> str:
@@ -257,40 +255,9 @@ def _wired(weights: list[Any], mask: list[np.ndarray]) -> tuple[Network, Network
     return Network(weights), Network(mask)
 
 
-def _matrix(l: int, W: Any) -> Array:
-    """W_l as a finite JAX matrix of floating or boolean entries (a mask), else one clear `ValueError`."""
-    if hasattr(W, "detach"):  # a torch tensor
-        W = W.detach().cpu().numpy()
-    if not isinstance(W, jax.Array):
-        try:
-            W = np.asarray(W)
-        except ValueError:
-            raise ValueError(f"`weights`: layer {l} has rows of different lengths; give a matrix") from None
-    if W.dtype.kind not in "biu" and not jnp.issubdtype(W.dtype, jnp.floating):
-        raise ValueError(f"`weights`: layer {l} has entries of type {W.dtype}; give real numbers")
-    if W.ndim != 2 or 0 in W.shape:
-        raise ValueError(f"`weights`: layer {l} has shape {W.shape}; it must be (d_l, d_{{l-1}}) with positive widths")
-    if W.dtype != bool and not jnp.issubdtype(W.dtype, jnp.floating):
-        W = W.astype(float)
-    if not isinstance(W, Tracer) and not np.isfinite(W).all():
-        raise ValueError(f"`weights`: layer {l} has entries that are NaN or infinite; give finite weights")
-    return on_device(W)
-
-
-def _in_order(arrays: Mapping[str, Any]) -> list[Any]:
-    """The matrices of a mapping in the natural order of their names; biases must be zero."""
-    natural = lambda name: [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
-    matrices = []
-    for name in sorted(arrays, key=natural):
-        array = arrays[name]
-        if np.ndim(array) == 1 or name.rsplit(".", 1)[-1] == "bias":
-            if np.any(np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)):
-                raise ValueError(
-                    f"`weights`: {name!r} is a bias that is not zero; a deep linear network here is a chain of matrices"
-                )
-            continue
-        matrices.append(array)
-    return matrices
+def _matrix(W: Any, l: int, names: list[str] | None) -> Array:
+    """A layer, counted from 0, as a finite matrix of JAX, of floats or of booleans (a mask)."""
+    return on_device(real_matrix("weights", W, f"layer {l + 1} " if names is None else f"{names[l]!r} "))
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

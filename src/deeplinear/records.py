@@ -5,16 +5,18 @@ import json
 import math
 import os
 import platform
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import stat
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+
+from . import _memory
+from ._dataset import Dataset
+from ._files import SYSTEM, atomic_folder, check_name, only_empty, read_plain, set_aside
 
 SEAL = "deeplinear_record"
 """Attribute of the stored group with format, hashes of content and files, order of variables; `load` takes it off."""
@@ -24,6 +26,12 @@ STORABLE = {"bool", "float16", "float32", "float64", "complex64", "complex128"} 
     f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
 """Types of numbers that every reader of zarr knows."""
+GROUP = "zarr.json"
+MOST_METADATA = 2**28
+"""Bytes of a zarr.json that is looked at: attributes and hashes take some kilobytes."""
+MISMATCH = "its files do not match their hashes"
+MOST_PACKED = 2**15
+"""Zstandard packs a block of at most 128 KiB into at least 4 bytes (RFC 8878, section 3.1.1.2)."""
 TEXT = np.dtypes.StringDType()
 """zarr 3 has a specification for text of variable length alone; fixed-width text is turned into it and back."""
 
@@ -47,24 +55,28 @@ def save(data: xr.Dataset, path: str | os.PathLike, overwrite: bool = False) -> 
     """
     stored = _storable(data)
     seal = {"format": FORMAT, "sha256": content_hash(stored), "order": list(data.variables)}
-    with atomic_folder(path, overwrite, known_by="zarr.json") as folder:
+    with atomic_folder(path, overwrite, foreign) as folder:
         # every chunk is written, so that -0.0 and NaN bits survive and a lost chunk never reads as zeros
         stored.to_zarr(folder, mode="w", consolidated=False, zarr_format=3, write_empty_chunks=True)
-        group = json.loads((folder / "zarr.json").read_text("utf-8"))
-        group.setdefault("attributes", {})[SEAL] = seal | {"files": _file_hashes(folder)}
-        (folder / "zarr.json").write_text(json.dumps(group, indent=2), "utf-8")
-        if content_hash(_read(folder)) != seal["sha256"]:
+        group = json.loads((folder / GROUP).read_text("utf-8"))
+        group.setdefault("attributes", {})[SEAL] = seal | _listing(folder)
+        (folder / GROUP).write_text(json.dumps(group, indent=2), "utf-8")
+        try:
+            _loaded(folder, share=math.inf)
+        except ValueError:
             raise ValueError(
                 "`data`: does not read back as it was written; rename attributes that mean something to zarr or "
                 "netCDF, such as 'coordinates', '_FillValue' or 'scale_factor'"
-            )
+            ) from None
     return Path(path)
 
 
 def load(path: str | os.PathLike) -> xr.Dataset:
     """The dataset that `save` stored, in memory, equal to the last bit.
 
-    Raises `ValueError` in one line if nothing is there, if it is no record, or if any byte of it has changed.
+    Only plain files inside the record are opened, each read once: what is hashed is what is decoded. Raises
+    `ValueError` in one line if nothing is there, if it is no record, if any byte of it has changed, or if it needs more
+    memory than there is.
 
     >>> import tempfile
     >>> data = xr.Dataset({"loss": ("time", [2.0, 1.0])})
@@ -72,30 +84,63 @@ def load(path: str | os.PathLike) -> xr.Dataset:
     ...     load(save(data, f"{folder}/run.zarr")).identical(data)
     True
     """
-    path = Path(path)
-    if not os.path.lexists(path):
-        aside = sorted(path.parent.glob(f".{path.name}.*.old"))
-        hint = f"; a replacement was interrupted, the previous record is {str(aside[-1])!r}" if aside else ""
+    given = check_name(path)
+    if not os.path.lexists(given):
+        aside = set_aside(given)
+        hint = f"; a replacement was interrupted, the previous record is {aside[-1]!r}" if aside else ""
         raise ValueError(f"`path`: there is no record {str(path)!r}{hint}")
-    if not (path / "zarr.json").is_file():
-        raise ValueError(
-            f"`path`: {str(path)!r} is not a record (a folder with a zarr.json); give one that `save` made"
-        )
-    seal = _seal(path)
-    # before zarr sees them: a flipped bit in compressed text can make its decoder ask for gigabytes
-    if any(_file_hash(path / name) != digest for name, digest in seal["files"].items()):
-        raise _damaged(path, "its files do not match their hashes")
+    return _loaded(Path(path), _memory.SHARE)
+
+
+def foreign(path: Path) -> str | None:
+    """The first entry of a folder that is no file of the record in it; None where `save` wrote all of them.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record = save(xr.Dataset({"loss": ("time", [2.0, 1.0])}), f"{folder}/run.zarr")
+    ...     _ = (record / "notes.txt").write_text("mine")
+    ...     foreign(record)
+    'notes.txt'
+    """
     try:
-        data = _read(path)
-    except Exception as error:  # only zarr.json can still be wrong, but zarr has dozens of ways to say so
-        raise _damaged(path, " ".join(str(error).split())[:200]) from None
-    data.attrs.pop(SEAL, None)
-    order = seal["order"]
-    if content_hash(data) != seal["sha256"] or {*order} != {*data.variables}:
-        raise _damaged(path, "its content does not match its hash")
-    variables = {name: data.variables[name] for name in order}  # a folder knows no order of its own
-    coords = {name: variable for name, variable in variables.items() if name in data.coords}
-    return xr.Dataset({name: variables[name] for name in order if name not in coords}, coords, data.attrs)
+        known = {*_seal(path)["files"], GROUP}
+    except ValueError:
+        known = set()
+    for folder, folders, files in os.walk(path):
+        inside = Path(folder).relative_to(path)
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        for name in sorted([*files, *links]):
+            entry = (inside / name).as_posix()
+            plain_file = stat.S_ISREG(os.lstat(path / entry).st_mode)
+            if not (plain_file and (entry in known or name in SYSTEM)):
+                return entry
+    return None
+
+
+def foreign_to_results(folder: Path, mark: str, record: str, files: Collection[str]) -> str | None:
+    """The first entry of a folder of results that is neither its record nor one of `files`; None where there is none.
+
+    A folder without the file `mark` is nobody's results: everything in it is foreign.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("checks.json", "thesis.tex"):
+    ...         _ = Path(folder, name).write_text("mine")
+    ...     foreign_to_results(Path(folder), "checks.json", "data.zarr", ["checks.json"])
+    'thesis.tex'
+    """
+    names = sorted(os.listdir(folder))
+    if mark not in names:
+        return only_empty(folder)
+    for name in names:
+        kind = os.lstat(folder / name).st_mode
+        if name == record and stat.S_ISDIR(kind):
+            inside = foreign(folder / name)
+            if inside is not None:
+                return f"{name}/{inside}"
+        elif not (name in (*files, *SYSTEM) and stat.S_ISREG(kind)):
+            return name
+    return None
 
 
 def content_hash(data: xr.Dataset) -> str:
@@ -166,87 +211,6 @@ def provenance() -> dict[str, str]:
     return versions
 
 
-@contextmanager
-def atomic_folder(path: str | os.PathLike, overwrite: bool = False, known_by: str | None = None) -> Iterator[Path]:
-    """A new folder beside `path` to write into; it becomes `path` when the block ends and vanishes if it raises.
-
-    Everything in it is synced to the disk before the rename. With `overwrite` whatever was at `path` steps aside first
-    and comes back if the rename fails; with `known_by` only a folder that holds an entry of that name may be replaced.
-    A process killed inside the block leaves `path` untouched and a hidden `.NAME.*.partial` that nothing reads.
-
-    Raises `ValueError` if `path` exists without `overwrite`, lacks the entry `known_by` or holds the working directory.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as parent:
-    ...     with atomic_folder(f"{parent}/out") as folder:
-    ...         _ = (folder / "run.json").write_text("{}")
-    ...     [str(file.relative_to(parent).as_posix()) for file in Path(parent).rglob("*.json")]
-    ['out/run.json']
-    """
-    path = Path(os.path.abspath(path))
-    check_free(path, overwrite, known_by)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex[:12]
-    partial = path.with_name(f".{path.name}.{token}.partial")
-    partial.mkdir()
-    try:
-        yield partial
-        _sync(partial)
-        check_free(path, overwrite, known_by)  # once more: another process may have been faster
-        _put_in_place(partial, path, aside=path.with_name(f".{path.name}.{token}.old"))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def check_free(path: Path, overwrite: bool, known_by: str | None = None) -> None:
-    """Raise `ValueError` unless `atomic_folder` may write to `path`.
-
-    >>> check_free(Path("a/folder/that/is/not/there"), overwrite=False)
-    """
-    if not os.path.lexists(path):
-        return
-    if not overwrite:
-        raise ValueError(f"`path`: {str(path)!r} exists already; choose another path or allow to overwrite it")
-    if path in (Path.cwd(), *Path.cwd().parents):
-        raise ValueError(f"`path`: {str(path)!r} is or holds the working directory; choose another path")
-    if known_by is not None and not (path / known_by).exists():
-        raise ValueError(f"`path`: {str(path)!r} has no {known_by} inside, so it is not replaced; choose another path")
-
-
-def _put_in_place(partial: Path, path: Path, aside: Path) -> None:
-    replaces = os.path.lexists(path)
-    if replaces:
-        os.rename(path, aside)
-    try:
-        os.rename(partial, path)
-    except BaseException:
-        if replaces:
-            os.rename(aside, path)
-        raise
-    _sync_entry(path.parent)
-    if aside.is_dir() and not aside.is_symlink():
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        aside.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    for parent, _, files in os.walk(folder, topdown=False):
-        for file in files:
-            _sync_entry(Path(parent, file))
-        _sync_entry(Path(parent))
-
-
-def _sync_entry(path: Path) -> None:
-    if os.name != "posix" and path.is_dir():
-        return  # Windows cannot open folders
-    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
@@ -256,34 +220,137 @@ def _damaged(path: Path, why: str) -> ValueError:
 
 
 def _seal(path: Path) -> dict[str, Any]:
+    """The seal of a record, its parts checked for their types and its names for where they lead."""
     try:
-        seal = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"][SEAL]
+        group = read_plain(path / GROUP, MOST_METADATA)
+    except (OSError, ValueError):
+        raise ValueError(
+            f"`path`: {str(path)!r} is not a record (a folder with a zarr.json); give one that `save` made"
+        ) from None
+    try:
+        parsed = _parsed(group)
+    except ValueError:
+        raise _damaged(path, "its zarr.json is not JSON") from None
+    try:
+        seal = parsed["attributes"][SEAL]
         if seal["format"] != FORMAT:
             raise ValueError(
-                f"`path`: {str(path)!r} has record format {seal['format']!r}, but this version reads {FORMAT}; "
+                f"`path`: {str(path)!r} has record format {_short(seal['format'])}, but this version reads {FORMAT}; "
                 "update deeplinear"
             )
-        return {"sha256": str(seal["sha256"]), "order": [*map(str, seal["order"])], "files": dict(seal["files"])}
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise _damaged(path, "its zarr.json is not JSON") from None
-    except (KeyError, TypeError):
+        files, sizes, order, digest = seal["files"], seal.get("bytes"), seal["order"], seal["sha256"]
+    except (KeyError, TypeError, AttributeError):
         raise ValueError(
             f"`path`: {str(path)!r} has no content hash; open other zarr folders with xarray.open_zarr"
         ) from None
+    texts = isinstance(order, list) and all(isinstance(name, str) for name in [digest, *order])
+    if not (texts and isinstance(files, dict) and (sizes is None or isinstance(sizes, dict))):
+        raise _damaged(path, "its list of hashes is none")
+    unlisted = [name for name in order if f"{name}/{GROUP}" not in files]
+    if unlisted:
+        raise _damaged(path, f"it has no hash of {_short(unlisted[0])}")
+    inside = lambda name: not ({*name.split("/")} & {"", ".", ".."} or {*name} & {*"\\:\0"})
+    outside = [name for name in files if not inside(name)]
+    if outside:
+        raise _damaged(path, f"it names a file that is not inside it, {_short(outside[0])}")
+    return {"sha256": digest, "order": order, "files": files, "bytes": sizes, "group": group}
 
 
-def _file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file except the group's own zarr.json, which holds them."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / "zarr.json")
-    return {file.relative_to(folder).as_posix(): _file_hash(file) for file in files}
-
-
-def _file_hash(file: Path) -> str:
+def _loaded(path: Path, share: float) -> xr.Dataset:
+    """The dataset of a record that takes at most `share` of the memory there is."""
+    seal = _seal(path)
+    files = _contents(path, seal, share)
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        return "missing"
+        needed = sum(_declared_bytes(name, files) for name in seal["order"])
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RuntimeError, MemoryError):
+        raise _damaged(path, "its arrays are not as large as they say") from None
+    _memory.check("path", f"the record {str(path)!r}", needed, "load it where there is more", share)
+    try:
+        data = _read(files)
+        data.attrs.pop(SEAL, None)
+        found = content_hash(data)
+    except Exception as error:  # only zarr.json can still be wrong, but zarr has dozens of ways to say so
+        raise _damaged(path, " ".join(str(error).split())[:200]) from None
+    order = seal["order"]
+    if found != seal["sha256"] or sorted(order) != sorted(map(str, data.variables)):
+        raise _damaged(path, "its content does not match its hash")
+    variables = {name: data.variables[name] for name in order}  # a folder knows no order of its own
+    coords = {name: variable for name, variable in variables.items() if name in data.coords}
+    return Dataset({name: variables[name] for name in order if name not in coords}, coords, data.attrs)
+
+
+def _contents(path: Path, seal: dict[str, Any], share: float) -> dict[str, bytes]:
+    """The bytes of all files that the seal lists, read once and held against their hashes."""
+    root = os.path.realpath(path)
+    sizes = {}
+    for name in seal["files"]:
+        try:
+            if os.path.realpath(path / name) != os.path.join(root, *name.split("/")):
+                raise _damaged(path, f"its {_short(name)} is a link")
+            sizes[name] = os.stat(path / name).st_size
+        except (OSError, UnicodeError):
+            sizes[name] = -1
+    if seal["bytes"] is not None and sizes != seal["bytes"]:
+        raise _damaged(path, MISMATCH)
+    _memory.check("path", f"the record {str(path)!r}", sum(sizes.values()), "load it where there is more", share)
+    files = {GROUP: seal["group"]}
+    for name, digest in seal["files"].items():
+        try:
+            files[name] = read_plain(path / name, sizes[name])
+        except (OSError, ValueError):
+            raise _damaged(path, MISMATCH) from None
+        # before zarr sees it: a flipped bit in compressed text can make its decoder ask for gigabytes
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise _damaged(path, MISMATCH)
+    return files
+
+
+def _declared_bytes(name: str, files: dict[str, bytes]) -> int:
+    """Memory that an array will take, by what its zarr.json says, if its chunks can hold that much."""
+    array = _parsed(files[f"{name}/{GROUP}"])
+    shape, chunk = array["shape"], array["chunk_grid"]["configuration"]["chunk_shape"]
+    if not all(type(n) is int and n >= low for axis, low in ((shape, 0), (chunk, 1)) for n in axis):
+        raise ValueError("sizes are no numbers")
+    kind = array["data_type"]
+    stored, held = (np.dtype(kind).itemsize,) * 2 if kind in STORABLE else (4, TEXT.itemsize)
+    contents = [content for file, content in files.items() if file.startswith(f"{name}/c")]
+    chunks = [len(content) for content in contents]
+    count = math.prod(-(-n // size) for n, size in zip(shape, chunk, strict=True))
+    if count != len(chunks) or math.prod(chunk) * stored > MOST_PACKED * min(chunks, default=math.inf):
+        raise ValueError("chunks are missing, or too short for what they are said to hold")
+    if kind not in STORABLE and any(_texts_in(content, array["codecs"]) != math.prod(chunk) for content in contents):
+        raise ValueError("texts are more or fewer than said")  # the decoder believes the chunk and asks for that many
+    return held * max(math.prod(shape), math.prod(chunk) if count else 0)
+
+
+def _texts_in(content: bytes, codecs: Any) -> int:
+    """How many texts a chunk says that it holds, in its first four bytes."""
+    if [codec["name"] for codec in codecs] != ["vlen-utf8", "zstd"]:
+        raise ValueError("texts are coded in another way")
+    from numcodecs.zstd import decompress
+
+    return int.from_bytes(bytes(decompress(content)[:4]), "little")
+
+
+def _parsed(text: bytes) -> Any:
+    """JSON; `ValueError` for anything else, whatever is wrong with it."""
+    try:
+        return json.loads(text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+def _short(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _listing(folder: Path) -> dict[str, Any]:
+    """SHA-256 and size of every file except the group's own zarr.json, which holds them."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / GROUP)
+    contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return {"files": hashes, "bytes": {name: len(content) for name, content in contents.items()}}
 
 
 def _storable(data: xr.Dataset) -> xr.Dataset:
@@ -296,6 +363,11 @@ def _storable(data: xr.Dataset) -> xr.Dataset:
                 f"`data`: variable {name!r} has type {variable.dtype}; convert it to text or to numbers of at most "
                 "64 bits per part"
             )
+        if variable.dtype.kind in "UT":
+            try:
+                "".join(variable.values.ravel().tolist()).encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"`data`: variable {name!r} has text that is no UTF-8 ({error.reason})") from None
     stored = _with_text(data, "U", TEXT).drop_encoding()
     for name, variable in stored.variables.items():
         variable.attrs = plain(variable.attrs, f"{name}.attrs")
@@ -304,10 +376,15 @@ def _storable(data: xr.Dataset) -> xr.Dataset:
     return stored
 
 
-def _read(folder: Path) -> xr.Dataset:
+def _read(files: dict[str, bytes]) -> xr.Dataset:
+    """The dataset in the files of a zarr group; nothing but these bytes is looked at."""
+    from zarr.core.buffer.cpu import Buffer
+    from zarr.storage import MemoryStore
+
+    store = MemoryStore({name: Buffer.from_bytes(content) for name, content in files.items()}, read_only=True)
     # raw values: no masking, no dates made of units, no dask
     with xr.open_zarr(
-        folder, consolidated=False, chunks=None, decode_times=False, decode_timedelta=False, mask_and_scale=False
+        store, consolidated=False, chunks=None, decode_times=False, decode_timedelta=False, mask_and_scale=False
     ) as stored:
         return _with_text(stored.load(), "T", np.str_).drop_encoding()
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ._arguments import check_fit
 from ._invariant import Edge, extended, invariant_spans
 from ._linalg import chain, rank_tolerance
 from .network import Network
@@ -215,11 +216,11 @@ def _input_parts(objective: SquaredError) -> list[_Inputs]:
     """The range of sigma_xx, cut into its eigenspaces; eigenvalues closer than rounding are one."""
     if objective.whitened:
         return [_Inputs(None, None, False)]
-    eigenvalues, E = np.linalg.eigh(np.asarray(objective.sigma_xx))
-    width = rank_tolerance(len(E)) * np.abs(eigenvalues).max()
-    first = int(np.searchsorted(eigenvalues, width, side="right"))
+    eigenvalues, E = (np.asarray(part) for part in objective.input_spectrum)
+    first = int(np.count_nonzero(eigenvalues == 0))
     simple, parts = [], []
     while first < len(E):
+        width = rank_tolerance(len(E)) * eigenvalues[first if objective.graded else -1]
         last = int(np.searchsorted(eigenvalues, eigenvalues[first] + width, side="right"))
         if last - first == 1:
             simple.append(first)
@@ -268,17 +269,19 @@ def _reduced(
     frames = [at_inputs[0] if len(at_inputs) == 1 else np.hstack(at_inputs), *spans[:h]]
     bases = [None if P.shape[0] == P.shape[1] else P for P in frames]
     weights = [_seen(M, above, below) for M, (below, above) in zip(network.weights, pairwise(bases), strict=True)]
-    sigma_xx = None if objective.whitened else objective.sigma_xx
-    unseen = None
-    if sigma_xx is not None and bases[0] is not None:
+    root_xx, unseen = objective.root_xx, None
+    sigma_xx = None if objective.graded else objective.sigma_xx
+    if objective.whitened:
+        sigma_xx = root_xx = None
+    elif bases[0] is not None:
         eigenvalues = [np.asarray(part.eigenvalues)[: P.shape[1]] for part, P in zip(inputs, spans[h:], strict=True)]
-        sigma_xx = np.diag(np.concatenate(eigenvalues))
+        variances = np.concatenate(eigenvalues)
+        sigma_xx, root_xx = None if objective.graded else np.diag(variances), np.diag(np.sqrt(variances))
         unseen = _unseen(np.asarray(network.weights[0]), inputs, bases[1]) if h > 1 else None
-    seen = lambda M: _seen(M, bases[-1], bases[0])
-    smaller = SquaredError(seen(objective.sigma_yx), sigma_xx, None, objective.scale, objective.factor)
     # not recomputed from the moments: outputs that were dropped still count, and no digit is lost to a bad condition
-    exact = (jnp.asarray(seen(objective.optimum)), objective.minimum)
-    smaller = eqx.tree_at(lambda o: (o.optimum, o.minimum), smaller, exact)
+    optimum = _seen(objective.optimum, bases[-1], bases[0])
+    known = objective.factor, sigma_xx, root_xx, objective.scale, objective.variation
+    smaller = SquaredError(optimum, objective.minimum, *known)
     on_device = lambda M: None if M is None else jnp.asarray(M)
     return Reduction(
         smaller, Network(weights), network, jnp.asarray(W), tuple(map(on_device, bases)), on_device(unseen)
@@ -314,9 +317,4 @@ def _weights_of(widths: Iterable[int]) -> int:
 def _check_problem(objective: Any, network: Any) -> None:
     if not isinstance(objective, SquaredError):
         raise ValueError(f"`objective`: got {objective!r}; only a SquaredError is known to reduce exactly")
-    d_y, d_x = objective.optimum.shape
-    if (network.widths[0], network.widths[-1]) != (d_x, d_y):
-        raise ValueError(
-            f"`network`: maps {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective has {d_x} "
-            f"and {d_y}"
-        )
+    check_fit(objective, network)

@@ -6,9 +6,9 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array
 
+from ._arrays import number, shown, traced
 from ._types import Matrix
 
 ROUNDING = 1e-12  # relative; a time that was added up otherwise may lie beyond the end by this much
@@ -40,8 +40,12 @@ class TaskSequence(eqx.Module):
         for k, pair in enumerate(pairs):
             if not (isinstance(pair, tuple | list) and len(pair) == 2 and callable(pair[0])):
                 raise ValueError(f"`tasks`: entry {k} is {pair!r}; give pairs (objective, duration)")
-            if isinstance(pair[1], Tracer) or not (np.ndim(pair[1]) == 0 and np.isfinite(pair[1]) and pair[1] > 0):
-                raise ValueError(f"`tasks`: entry {k} lasts {pair[1]}; give a finite number above 0")
+            try:
+                duration = number("tasks", pair[1], "", above=0.0)
+            except ValueError:
+                duration = None
+            if duration is None or traced(duration):
+                raise ValueError(f"`tasks`: entry {k} lasts {shown(pair[1])}; give a finite number above 0")
         return cls(tuple(objective for objective, _ in pairs), tuple(float(duration) for _, duration in pairs))
 
     @property

@@ -1,18 +1,24 @@
 """Tasks: samples with names and moments, from the literature or from a file."""
 
+import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from deeplinear import loading
+from deeplinear._checks import check_whole
 from deeplinear.data import Moments, check_samples
+from deeplinear.experiment import Experiment
+from deeplinear.tables import Choice
 
 MAX_ITEMS = 4096
 """Leaves of the largest `hierarchy`: its one-hot items and its features are dense matrices."""
+MAX_LEVELS = 64
+"""More than any tree of so many leaves has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +44,8 @@ class Task:
     """What it is and whom to thank."""
     teacher: np.ndarray | None = field(default=None, repr=False)
     """The matrix behind the outputs, shape (d_y, d_x), where it is known."""
+    remarks: tuple[str, ...] = field(default=(), repr=False)
+    """What a reader should know of how the samples were read: what was set aside, left out, taken for something."""
 
     def __repr__(self) -> str:
         (n, d_x), d_y = self.X.shape, self.Y.shape[1]
@@ -93,8 +101,8 @@ def hierarchy(levels: int = 4, branching: int = 2) -> Task:
 
     Source: Saxe, McClelland and Ganguli (2019), arXiv:1810.10531, "hierarchical structure".
     """
-    for name, value in (("levels", levels), ("branching", branching)):
-        if value < 2:
+    for name, value, most in (("levels", levels, MAX_LEVELS), ("branching", branching, MAX_ITEMS)):
+        if check_whole(name, value, most=most) < 2:
             raise ValueError(f"`{name}`: got {value}; a tree needs at least 2")
     items = branching ** (levels - 1)
     if items > MAX_ITEMS:
@@ -155,7 +163,7 @@ def teacher_student(
     (Task('teacher_student', samples=50, inputs=5, outputs=3), [2.0, 1.0, 0.0])
     """
     widths, s = tuple(widths), np.asarray(singular_values, dtype=float)
-    if len(widths) < 2 or min(widths) < 1:
+    if len(widths) < 2 or min(check_whole("widths", width) for width in widths) < 1:
         raise ValueError(f"`widths`: got {widths}; give at least (d_x, d_y), all positive")
     d_x, d_y = widths[0], widths[-1]
     if s.ndim != 1 or len(s) > min(d_x, d_y) or not np.all(np.isfinite(s) & (s >= 0)):
@@ -165,8 +173,7 @@ def teacher_student(
     if not (np.isfinite(noise) and noise >= 0):
         raise ValueError(f"`noise`: got {noise}; a standard deviation is finite and at least 0")
     for name, value, least in (("samples", samples, 1), ("seed", seed, 0)):
-        if value < least:
-            raise ValueError(f"`{name}`: got {value}; it must be at least {least}")
+        check_whole(name, value, least)
     rng = np.random.default_rng(seed)
     U, V = _haar_frame(rng, d_y, len(s)), _haar_frame(rng, d_x, len(s))
     teacher = (U * s) @ V.T
@@ -184,56 +191,96 @@ def teacher_student(
     )
 
 
-def load(path: Any, target: Any = None) -> Task:
+def load(
+    path: Any,
+    target: Any = None,
+    *,
+    inputs: Any = None,
+    drop: Any = None,
+    missing: Literal["refuse", "drop"] = "refuse",
+    classes: Any = None,
+) -> Task:
     """A task from a file; rows are samples, columns without names are counted from 1 (`x1`, `y1`).
 
     - `.npz` with arrays `x` and `y` (or `X` and `Y`); a vector y is one output.
     - `.npy`: the inputs, with the outputs as a pair, `("x.npy", "y.npy")` or `"x.npy,y.npy"`, or as `target="y.npy"`.
       Both stay memory maps, moments are taken in slices: larger than memory is fine.
-    - `.csv`, `.tsv` (UTF-8, a header, commas or tabs) and `.parquet` (needs pyarrow, extra `table`):
-      `target` names the output columns, `"a,b"` or `("a", "b")`, all others are inputs. A target of texts becomes one
-      column of zeros and ones per class, `species=setosa`; classes written as numbers stay numbers.
+    - `.csv`, `.tsv` with a header (commas, semicolons, tabs, bars or blanks; UTF-8, UTF-16 or cp1252) and `.parquet`
+      (needs pyarrow, extra `table`). `target` names the output columns, `"a,b"` or `("a", "b")`; `inputs` the inputs,
+      else all others but those in `drop`. A target of texts becomes one column of zeros and ones per class, such as
+      `species=setosa`; classes written as numbers stay numbers unless they are named in `classes`. true and false are 1
+      and 0. Names of rows (a first column that has no name, counts the rows or names each of them, an index that pandas
+      saved) are set aside. `missing="drop"` leaves rows with missing values out.
 
-    Moments are sample means, nothing is centred. Raises `ValueError` in one line that names the file, the line and the
-    column for missing values, text among numbers, NaN or infinity, uneven rows, unknown columns and damaged files.
+    Moments are sample means, nothing is centred; `task.remarks` says what was set aside or taken for something. Raises
+    `ValueError` in one line that names the file, the line and the column for missing values, text among numbers,
+    infinity, numbers that 64 bits would change, uneven rows, unknown columns and damaged files.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = pathlib.Path(folder, "plants.csv")
-    ...     _ = file.write_text("petal,sepal,species\\n1.4,5.1,setosa\\n4.7,7.0,versicolor\\n")
-    ...     load(file, target="species").output_names
-    ('species=setosa', 'species=versicolor')
+    ...     _ = file.write_text("petal,sepal,species\\n1.4,5.1,setosa\\n4.7,7.0,versicolor\\nNA,6.3,virginica\\n")
+    ...     task = load(file, target="species", missing="drop")
+    >>> task.output_names, task.remarks
+    (('species=setosa', 'species=versicolor'), ('1 of 3 rows have missing values and were left out',))
     """
-    samples = loading.read(path, target)
+    samples = loading.read(path, Choice(target, inputs, drop, missing, classes))
     try:
         X, Y = check_samples(samples.X, samples.Y)
         moments = Moments.of(X, Y)
     except ValueError as error:
         raise ValueError(f"{error} (in {str(path)!r})") from None
-    name = os.path.basename(str(path)) if isinstance(path, str | os.PathLike) else os.path.basename(str(path[0]))
+    # a name that is no text must not spoil titles
+    place = os.fsencode(str(path)).decode("utf-8", "replace")
+    first = str(path if isinstance(path, str | os.PathLike) else path[0])
+    name = os.path.basename(os.fsencode(first).decode("utf-8", "replace"))
     outputs = f", outputs {target}" if target is not None else ""
-    return Task(name, X, Y, moments, samples.input_names, samples.output_names, description=f"file {path}{outputs}")
+    return Task(
+        f"./{name}" if name.startswith("-") else name,
+        X,
+        Y,
+        moments,
+        samples.input_names,
+        samples.output_names,
+        description=f"file {place}{outputs}",
+        remarks=samples.remarks,
+    )
 
 
 TASKS: dict[str, Callable[[], Task]] = {"semantic": semantic, "hierarchy": hierarchy, "digits": digits}
 """Tasks that need no arguments, by the names that `resolve` and the command line know."""
 
 
-def resolve(data: Any, target: Any = None) -> Task:
-    """The task of that name (`semantic`, `hierarchy`, `digits`), or else of that file.
+def resolve(data: Any, target: Any = None, **columns: Any) -> Task:
+    """The task of that name (`semantic`, `hierarchy`, `digits`), or else of that file, `load`ed with all arguments.
 
-    Raises `ValueError` for anything else, and for a `target` that a named task has no use for.
+    Raises `ValueError` for anything else, and for a `target` (or `inputs`, ...) that a named task has no use for.
 
     >>> resolve("digits").output_names[:3]
     ('0', '1', '2')
     """
     if isinstance(data, str) and data in TASKS:
-        if target is not None:
-            raise ValueError(f"`target`: got {target!r}, but the task {data!r} has its own outputs; leave it out")
+        for name, value in {"target": target, **columns}.items():
+            if value != Choice._field_defaults.get(name):
+                raise ValueError(f"`{name}`: got {value!r}, but the task {data!r} has its own outputs; leave it out")
         return TASKS[data]()
     if isinstance(data, str | os.PathLike) and not os.path.exists(data) and "," not in str(data):
-        raise ValueError(f"`data`: got {str(data)!r}; give a task ({', '.join(TASKS)}) or a file, no such file exists")
-    return load(data, target)
+        near = difflib.get_close_matches(str(data), TASKS, n=1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"`data`: got {str(data)!r}; {guess}give a task ({', '.join(TASKS)}) or a file, no such file exists"
+        )
+    return load(data, target, **columns)
+
+
+def of(experiment: Experiment) -> Task:
+    """The task that an experiment names.
+
+    >>> of(Experiment(data="semantic"))
+    Task('semantic', samples=4, inputs=4, outputs=7)
+    """
+    chosen = {name: getattr(experiment, name) for name in Choice._fields}
+    return resolve(experiment.data, **chosen)
 
 
 def _one_hot_items(

@@ -1,7 +1,7 @@
 """What a run leaves behind: networks at times, how it ended, what it cost."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
+from ._arrays import position
 from .network import Network
 
 AT_ONCE = 2**24
@@ -20,7 +21,8 @@ class Ending:
     """Why a run stopped and where it stands; a run that stops early says so here and does not raise."""
 
     kind: str
-    """"global minimum", "saddle", "critical point", "time", "steps", "interrupted", "stalled" or "diverged"."""
+    """"global minimum", "saddle", "critical point", "left the flow" (rounding led the run where the exact flow from its
+    start never goes), "time", "steps", "interrupted", "stalled" or "diverged"."""
     loss: float
     excess: float | None
     """Loss above the smallest loss that these widths can reach; None where that is not known in closed form."""
@@ -30,13 +32,17 @@ class Ending:
     signature: tuple[int, ...] | None
     """The modes, numbered from 1, that stand beyond half of their final strength; None without modes."""
     escape_rate: float | None
-    """Rate at which a saddle is left along its steepest direction (minus the lowest Hessian eigenvalue); else None."""
+    """Rate at which a saddle is left along its steepest direction (minus the lowest Hessian eigenvalue); else None.
+    Not computed for the members of ensembles."""
     message: str
     predicted_loss: float | None = None
     """Loss of the saddle at which the exact flow ends where the start obstructs it (`obstructions.obstruction`); None:
-    nothing keeps it from the minimum, or nobody looked (runs with given `ts` that met no saddle)."""
+    nothing is known to keep it from the minimum. A descent is not the flow, and has none."""
     stable_rate: float | None = None
     """Learning rate below which a descent that diverged would have been stable; None for everything else."""
+    unexplained: float | None = None
+    """`excess` as a share of what there is to explain: the loss of the best constant less the smallest loss, where the
+    data's means are known, or the excess loss of the zero map where that is less; None where nothing is, or unknown."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,8 @@ class Statistics:
 class Trajectory(eqx.Module):
     """Networks along a run: `networks` is one `Network` whose weights carry a leading time axis.
 
-    `trajectory[i]` is the network at `ts[i]`; `trajectory.map(f)` applies a function of one network to all of them.
+    `trajectory[i]` is the network at `ts[i]`, a slice is a trajectory; `trajectory.map(f)` applies a function of one
+    network to all of them.
     In an ensemble a members' axis comes before the time axis, everywhere: weights (member, time, d_l, d_{l-1}),
     `end_to_end` (member, time, d_y, d_x), `map` (member, time, ...). There `trajectory[i]` is the networks of all
     members at `ts[i]`, `trajectory.member(b)` the trajectory of one, and `ending` one `Ending` a member.
@@ -102,10 +109,24 @@ class Trajectory(eqx.Module):
         self.objective, self.reduction = objective, reduction
 
     def __len__(self) -> int:
-        return self.ts.shape[0]
+        """How many times there are."""
+        return self.ts.shape[-1]
 
-    def __getitem__(self, index: int) -> Network:
-        return self._lift(jax.tree.map(lambda W: W[..., index, :, :], self.kept))
+    def __getitem__(self, index: Any) -> Any:
+        """The network at a time, or the `Trajectory` at a slice of them, which has an ending if it has the last time.
+
+        Raises `IndexError` beyond the ends.
+        """
+        index = position(index, len(self), "times")
+        kept = jax.tree.map(lambda W: W[..., index, :, :], self.kept)
+        if not isinstance(index, slice):
+            return self._lift(kept)
+        last = (range(len(self))[index] or [None])[-1] == len(self) - 1
+        ending = self.ending if last else None
+        return Trajectory(self.ts[..., index], kept, ending, self.statistics, self.objective, self.reduction)
+
+    def __iter__(self) -> Iterator[Network]:
+        return (self[i] for i in range(len(self)))
 
     @property
     def networks(self) -> Network:
@@ -116,9 +137,15 @@ class Trajectory(eqx.Module):
         return network if self.reduction is None else self.reduction.lift(network)
 
     def member(self, b: int) -> "Trajectory":
-        """The trajectory of member b of an ensemble, without `statistics`; raises `ValueError` if it is no ensemble."""
+        """The trajectory of member b of an ensemble, without `statistics`.
+
+        Raises `ValueError` if it is no ensemble, and `IndexError` where there is no such member.
+        """
         if self.kept.weights[0].ndim != 4:
             raise ValueError("`b`: this trajectory is of one network; only an ensemble has members")
+        b = position(b, len(self.kept.weights[0]), "members")
+        if isinstance(b, slice):
+            raise TypeError("members come one by one; got a slice")
         one = lambda tree: jax.tree.map(lambda x: x[b], tree)
         batched = getattr(getattr(self.objective, "optimum", None), "ndim", 2) == 3
         ending = None if self.ending is None else self.ending[b]
@@ -143,6 +170,8 @@ class Trajectory(eqx.Module):
         return f(self.kept)
 
     def __repr__(self) -> str:
+        if self.ts.ndim == 1 and not len(self):
+            return "Trajectory(0 times)"
         if isinstance(self.ending, tuple):
             kinds = Counter(ending.kind for ending in self.ending)
             return f"Trajectory({len(self)} times of {self[0]!r}, {', '.join(f'{n} {k}' for k, n in kinds.items())})"

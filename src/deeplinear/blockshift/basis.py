@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._arguments import checks_arguments
 from .._checks import TOLERANCE, Check
 from .._linalg import haar
 from .._types import Key
@@ -13,6 +14,7 @@ from ..init.arguments import check_key, check_widths
 from .blocks import BlockMatrix
 
 
+@checks_arguments
 def change_of_basis(hidden: Sequence[Any], widths: Sequence[int]) -> BlockMatrix:
     r"""$P = \mathrm{blk}_0(I, P_1, \dots, P_{h-1}, I)$ from the bases P_1 .. P_{h-1} of the hidden layers.
 
@@ -45,6 +47,7 @@ def inverse(P: BlockMatrix) -> BlockMatrix:
     return BlockMatrix(P.widths, {(l, l): np.linalg.inv(B) for l, B in enumerate(P.diagonal(0))})
 
 
+@checks_arguments
 def random_rotation(key: Key, widths: Sequence[int]) -> BlockMatrix:
     r"""A change of basis with Haar-distributed orthogonal blocks, $P^{-1} = P^T$: a symmetry of the gradient flow.
 
@@ -61,6 +64,7 @@ def random_rotation(key: Key, widths: Sequence[int]) -> BlockMatrix:
     return change_of_basis([np.asarray(haar(keys[l], d, d)) for l, d in enumerate(widths[1:-1])], widths)
 
 
+@checks_arguments
 def orthogonality(P: BlockMatrix, *, tolerance: float = TOLERANCE) -> Check:
     r"""Whether a change of basis is in the orthogonal subgroup: violation $\max_l \|P_l^T P_l - I\|_2$.
 

@@ -1,5 +1,6 @@
 """Matrices over the nodes of a network as the blocks between its layers: sums, products, powers, transposes."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._arguments import checks_arguments
+from .._checks import shown
 from ..network import Network
 
 
@@ -71,8 +74,15 @@ class BlockMatrix(eqx.Module):
         return Network(self.layers)
 
     def __getitem__(self, layers: tuple[int, int]) -> Any:
-        l, m = layers
+        try:
+            l, m = (operator.index(layer) for layer in layers)
+        except (TypeError, ValueError):
+            raise TypeError(f"a block is between two layers, A[l, m]; got A[{shown(layers)}]") from None
+        if not (0 <= l <= self.depth and 0 <= m <= self.depth):
+            raise IndexError(f"layers are numbered 0 to {self.depth}; got A[{l}, {m}]")
         return self.blocks.get((l, m), np.zeros((self.widths[l], self.widths[m])))
+
+    __iter__ = None  # its blocks have two numbers: it is no sequence
 
     def diagonal(self, k: int) -> tuple[Any, ...]:
         """The blocks of the k-th diagonal below the main one (above it for k < 0), absent ones as zeros.
@@ -151,6 +161,7 @@ class BlockMatrix(eqx.Module):
             raise ValueError(f"`widths`: {self.widths} and {other.widths} differ; both matrices need the same layers")
 
 
+@checks_arguments
 def blk(k: int, blocks: Sequence[Any], widths: Sequence[int] | None = None) -> BlockMatrix:
     r"""$\mathrm{blk}_k(F_1, \dots, F_{h+1-k})$: the blocks on the k-th diagonal below the main one, zero elsewhere.
 
@@ -178,6 +189,7 @@ def blk(k: int, blocks: Sequence[Any], widths: Sequence[int] | None = None) -> B
     return BlockMatrix(widths, {(m + k, m): block for m, block in enumerate(blocks)})
 
 
+@checks_arguments
 def identity(widths: Sequence[int]) -> BlockMatrix:
     """The identity over all nodes.
 
@@ -187,6 +199,7 @@ def identity(widths: Sequence[int]) -> BlockMatrix:
     return BlockMatrix(widths, {(l, l): np.eye(d) for l, d in enumerate(widths)})
 
 
+@checks_arguments
 def adjacency(network: Network) -> BlockMatrix:
     r"""The weighted adjacency matrix $A = \mathrm{blk}_1(W_1, \dots, W_h)$; `adjacency(network).network` leads back.
 

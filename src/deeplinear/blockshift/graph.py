@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._arguments import checks_arguments
 from ..init.arguments import check_widths
 from .blocks import BlockMatrix
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import networkx
 
 
+@checks_arguments
 def node_count(widths: Sequence[int]) -> int:
     r"""Number of nodes, $n_v = \sum_l d_l$.
 
@@ -22,6 +24,7 @@ def node_count(widths: Sequence[int]) -> int:
     return sum(check_widths(widths))
 
 
+@checks_arguments
 def edge_count(widths: Sequence[int]) -> int:
     r"""Number of edges, which is that of weights: $\sum_l d_l d_{l-1}$.
 

@@ -5,6 +5,8 @@ from functools import reduce
 from itertools import pairwise
 from typing import Any
 
+from .._arguments import checks_arguments
+from .._checks import check_whole
 from .blocks import BlockMatrix, blk
 
 
@@ -29,6 +31,7 @@ def mixed_product(F: BlockMatrix, G: BlockMatrix, positions: Collection[int] = (
     return blk(F.depth, [_product(chosen)], F.widths)
 
 
+@checks_arguments
 def rho(A: BlockMatrix, V: BlockMatrix, k: int) -> BlockMatrix:
     r"""$\rho_k(A, V) = \sum_{k_1 + \dots + k_{k+1} = h-k} A^{k_1} V A^{k_2} \cdots V A^{k_{k+1}}$: one block, (h, 0).
 
@@ -43,7 +46,7 @@ def rho(A: BlockMatrix, V: BlockMatrix, k: int) -> BlockMatrix:
 
     Source: Altafini, eqs. (20), (21), (34), (35) and table 1, which prints k_1 .. k_h; there are k + 1 exponents.
     """
-    if k < 0:
+    if check_whole("k", k, -(2**31)) < 0:
         raise ValueError(f"`k`: got {k}; the number of factors V is at least 0")
     _check(A, V)
     return BlockMatrix(A.widths, {}) if k > A.depth else _corner(A, _sums(A.layers, V.layers, k)[k])

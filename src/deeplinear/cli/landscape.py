@@ -1,83 +1,68 @@
 """`deeplinear atlas`: the critical points of a landscape, and which of them a run comes near to."""
 
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .output import Flag, OptionalFlag, free_folder, simulated, to_json, use_compilation_cache, write_results
+from .options import Flag, OptionalWhole, Whole, chosen, takes_settings
+from .output import console, printable, results_folder, simulated, to_json, use_compilation_cache, write_results
 
-SETTINGS = ("data", "target", "hidden", "scale", "seed", "loss", "center", "whiten")
 
-
+@takes_settings("target", "inputs", "drop", "missing", "classes", "hidden", "scale", "seed", "loss", "center", "whiten")
 def atlas(
     data: str | None = None,
     /,
     *,
-    target: str | None = None,
-    hidden: str | None = None,
-    max_rank: int | None = None,
+    max_rank: OptionalWhole = None,
     signature: str | None = None,
-    rows: int = 12,
+    rows: Whole = 12,
     table: Flag = False,
-    scale: float | None = None,
-    seed: int | None = None,
-    loss: str | None = None,
-    center: OptionalFlag = None,
-    whiten: OptionalFlag = None,
     out: Path | None = None,
     overwrite: Flag = False,
     json: Flag = False,
+    **settings: Any,
 ) -> None:
     """List the critical points of a loss landscape, and draw the path of a run from a small start among them.
 
     Args:
         data: a task (digits, semantic, hierarchy) or a file, as in learn; default digits
-        target: columns of a table to predict, separated by commas
-        hidden: widths of the hidden layers, separated by commas; default 32,32
         max_rank: list no critical point with more learned modes
         signature: tell of the one with these learned modes alone, such as 1,3 (or none), and run nothing
         rows: how many of the lowest and of the highest to print
         table: print the table alone; no run, nothing is written
-        scale: standard deviation of the start of the run; default 1e-3
-        seed: seed of the start; default 0
-        loss: half-mean, mean, half-sum, sum or entry-mean
-        center: subtract the means of inputs and outputs
-        whiten: make the inputs' second moment the identity
         out: folder for atlas.svg, the report, the record and the settings; default runs/NAME-1, -2, ...
         overwrite: replace that folder if it exists
         json: print one JSON object and nothing else
     """
-    given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
-    from ..experiment import Experiment
-
     if rows < 1:
         raise ValueError(f"`rows`: got {rows}; it must be at least 1")
-    chosen = Experiment(**given)
+    asked = chosen(data, settings)
     runs = not (table or signature is not None)
     if out is not None and not runs:
         raise ValueError("`--out`: with --table or --signature nothing is written; leave one of them out")
-    folder = free_folder(out, chosen.data, overwrite) if runs else None
-    if chosen.bias or chosen.skip:
+    if asked.bias or asked.skip:
         raise ValueError("`experiment`: has biases or skips; the atlas is of networks whose weights all learn")
     use_compilation_cache()
-    points = _points(chosen, max_rank)
-    listed = _listed(points, rows) if signature is None else [points.at(_modes(signature))]
-    found: dict[str, Any] = {"widths": list(points.widths), "count": points.count, "points": [*map(_entry, listed)]}
-    if folder is not None:
-        dataset = simulated(chosen, show=not json, max_rank=max_rank)
-        dataset.attrs["command"] = _command(chosen, max_rank)
-        report, record = write_results(dataset, chosen, folder, overwrite, figures=_figures(dataset))
-        found |= {"path": _path(dataset), "report": str(report), "record": str(record)}
+    with results_folder(out, asked.data, overwrite) if runs else nullcontext() as folder:
+        points = _points(asked, max_rank)
+        listed = _listed(points, rows) if signature is None else [points.at(_modes(signature))]
+        found: dict[str, Any] = {"widths": list(points.widths), "count": points.count, "points": [*map(_entry, listed)]}
+        if folder is not None:
+            dataset = simulated(asked, show=not json, max_rank=max_rank)
+            dataset.attrs["command"] = _command(asked, max_rank)
+            report, record = write_results(dataset, asked, folder, overwrite, figures=_figures(dataset))
+            found |= {"path": _path(dataset), "report": str(report), "record": str(record)}
     if json:
         print(to_json(found))
     else:
-        _print_table(chosen.data, points, found)
+        _print_table(asked.data, points, found)
 
 
 def _points(experiment: Any, max_rank: int | None) -> Any:
     from .. import landscape, learning, tasks
 
-    task = tasks.resolve(experiment.data, experiment.target)
+    task = tasks.of(experiment)
     objective, widths, _ = learning.problem(experiment, task.moments)
     return landscape.critical_points(objective, widths, max_rank)
 
@@ -117,11 +102,16 @@ def _entry(point: Any) -> dict[str, Any]:
 
 
 def _figures(dataset: Any) -> tuple[str, ...]:
-    return ("atlas",) if "critical_value" in dataset else ()
+    from .._dataset import together
+
+    return ("atlas",) if "critical_value" in together(dataset) else ()
 
 
 def _path(dataset: Any) -> list[dict[str, Any]]:
     """The critical points that the run comes near to, one after another."""
+    from .._dataset import together
+
+    dataset = together(dataset)
     if "visit_point" not in dataset:
         return []
     names = dataset["critical_signature"].values
@@ -131,11 +121,12 @@ def _path(dataset: Any) -> list[dict[str, Any]]:
 
 
 def _print_table(name: str, points: Any, found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     entries, count = found["points"], _readable(found["count"])
-    table = Table(title=f"{name}: {' → '.join(map(str, points.widths))}, {count} critical values", title_justify="left")
+    table = Table(
+        title=f"{printable(name)}: {' → '.join(map(str, points.widths))}, {count} critical values", title_justify="left"
+    )
     for heading in ("learned modes", "loss", "rank", "kind", "n-", "n0", "n+"):
         words = heading in ("learned modes", "kind")
         table.add_column(heading, justify="left" if words else "right", overflow="fold")
@@ -144,15 +135,15 @@ def _print_table(name: str, points: Any, found: dict[str, Any]) -> None:
             table.add_section()
         signs = map(str, entry["inertia"])
         table.add_row(_name(entry["signature"]), f"{entry['value']:.6g}", str(entry["rank"]), _kinds(entry), *signs)
-    console = Console()
-    console.print(table)
-    console.print("n-, n0, n+: eigenvalues of the Hessian below, at and above zero, at the canonical representative")
+    terminal = console()
+    terminal.print(table)
+    terminal.print("n-, n0, n+: eigenvalues of the Hessian below, at and above zero, at the canonical representative")
     if len(entries) == 1:
         up, down = (_readable(entries[0][name]) for name in ("stable_arcs", "unstable_arcs"))
-        console.print(f"Arcs to lower critical points: {down}; from higher ones: {up}")
+        terminal.print(f"Arcs to lower critical points: {down}; from higher ones: {up}")
     if found.get("path"):
         steps = (f"{_name(visit['signature'])} (t = {visit['time']:.5g})" for visit in found["path"])
-        console.print(f"Path of the run: {' → '.join(steps)}")
+        terminal.print(f"Path of the run: {' → '.join(steps)}")
     if "report" in found:
         print(f"Report: {found['report']}")
 

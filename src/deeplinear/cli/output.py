@@ -4,58 +4,86 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-Flag = Annotated[bool, Parameter(negative="")]
-OptionalFlag = Annotated[bool | None, Parameter(negative="")]
-
-SETTINGS_FILE = "experiment.toml"
-"""By this file a folder of results is known; --overwrite replaces no other folder."""
+SETTINGS_FILE, RECORD, REPORT = "experiment.toml", "record.zarr", "report.html"
+FILES = (SETTINGS_FILE, REPORT, "atlas.svg")
+"""Besides the record, what a folder of results holds; --overwrite replaces no folder with anything else in it."""
 
 
 def simulated(experiment: Any, show: bool, max_rank: int | None = None) -> Any:
     """The dataset of an experiment; `max_rank`: see `learning.run`."""
     from .. import learning, tasks
 
-    task = tasks.resolve(experiment.data, experiment.target)
-    return learning.run(experiment, task.moments, progress=show and sys.stderr.isatty(), max_rank=max_rank)
+    return learning.run(experiment, tasks.of(experiment), progress=show and sys.stderr.isatty(), max_rank=max_rank)
 
 
-def free_folder(out: Path | None, data: str, overwrite: bool) -> Path:
-    """Where to write; refused before anything runs if it exists."""
-    from .. import records
+def results_folder(out: Path | None, data: str, overwrite: bool) -> AbstractContextManager[Path]:
+    """Where to write: tried and claimed before anything runs, removed again where nothing was written.
+
+    Without `out` the first of runs/NAME-1, runs/NAME-2, ... that no other process has.
+    """
+    from .. import _files
 
     if out is None:
-        name, number = Path(data.split(",")[0]).stem, 1
-        while (folder := Path("runs") / f"{name}-{number}").exists():
-            number += 1
-        return folder
-    if out.exists() and not overwrite:
+        return _files.claimed(_numbered(Path("runs", Path(data.split(",")[0]).stem)), False, _files.only_empty, "--out")
+    if not overwrite and os.path.lexists(_files.check_name(out, "--out")):
         raise ValueError(f"`--out`: {out} exists; choose another folder or say --overwrite")
-    records.check_free(out, overwrite, known_by=SETTINGS_FILE)
-    return out
+    return _files.claimed([out], overwrite, foreign, "--out")
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    return (path.with_name(f"{path.name}-{number}") for number in count(1))
+
+
+def foreign(folder: Path) -> str | None:
+    """The first entry of a folder that no command writes; None where it is empty or holds results alone."""
+    from .. import records
+
+    return records.foreign_to_results(folder, SETTINGS_FILE, RECORD, FILES)
 
 
 def write_results(
     data: Any, experiment: Any, folder: Path, overwrite: bool, figures: Sequence[str] = ()
 ) -> tuple[Path, Path]:
-    """Report, record, settings and figures of `plots`, in a folder that appears whole or not at all."""
-    from .. import plots, records
+    """Report, record, settings and figures of `plots`, in a folder that appears whole or not at all.
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with records.atomic_folder(folder, overwrite=overwrite, known_by=SETTINGS_FILE) as partial:
-        records.save(data, partial / "record.zarr")
-        plots.report(data, partial / "report.html")
+    `folder` is a claimed one. Should somebody else have filled it meanwhile, the next free name is taken.
+    """
+    from .. import _files, plots, records
+
+    ours = foreign if overwrite else _files.only_empty
+    if os.path.isdir(folder) and ours(folder) is not None:
+        folder = next(other for other in _numbered(folder) if not os.path.lexists(other))
+    with _files.atomic_folder(folder, overwrite=True, ours=ours) as partial:
+        records.save(data, partial / RECORD)
+        plots.report(data, partial / REPORT)
         (partial / SETTINGS_FILE).write_text(experiment.toml(), encoding="utf-8")
         for name in figures:
             ax = getattr(plots, name)(data)
             text = plots.svg(ax.figure, ax.get_title(loc="left"))
             (partial / f"{name}.svg").write_text(text, encoding="utf-8")
-    return folder / "report.html", folder / "record.zarr"
+    return folder / REPORT, folder / RECORD
+
+
+def console() -> Any:
+    """A terminal that prints names as they are: no markup, no emoji."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False)
+
+
+def printable(text: str) -> str:
+    """A text without the control characters that names of files may have and that terminals obey.
+
+    >>> printable("a\\x1b[31m.csv")
+    'a�[31m.csv'
+    """
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def to_json(value: Any) -> str:

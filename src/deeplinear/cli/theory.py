@@ -3,30 +3,38 @@
 import math
 from typing import Any
 
-from .output import Flag, OptionalFlag, to_json, use_compilation_cache
+from .options import Flag, chosen, takes_settings
+from .output import console, printable, to_json, use_compilation_cache
 
-SETTINGS = ("data", "target", "hidden", "start", "scale", "seed", "loss", "center", "whiten", "time")
+SETTINGS = (
+    "target",
+    "inputs",
+    "drop",
+    "missing",
+    "classes",
+    "hidden",
+    "start",
+    "scale",
+    "seed",
+    "loss",
+    "center",
+    "whiten",
+    "time",
+)
 
 
 class StatementFailed(Exception):
     """A statement that applies does not hold."""
 
 
+@takes_settings(*SETTINGS)
 def verify(
     data: str | None = None,
     /,
     *,
-    target: str | None = None,
-    hidden: str | None = None,
     only: str | None = None,
-    start: str | None = None,
-    scale: float | None = None,
-    seed: int | None = None,
-    loss: str | None = None,
-    center: OptionalFlag = None,
-    whiten: OptionalFlag = None,
-    time: float | None = None,
     json: Flag = False,
+    **settings: Any,
 ) -> None:
     """Hold every proposition of the theory against a network, a run from it, and critical points of its loss.
 
@@ -34,22 +42,10 @@ def verify(
 
     Args:
         data: a task (digits, semantic, hierarchy) or a file, as in learn; default digits
-        target: columns of a table to predict, separated by commas
-        hidden: widths of the hidden layers, separated by commas; default 32,32
         only: keys of statements, separated by commas, such as 6,13; default all
-        start: gaussian, orthogonal, xavier, kaiming, balanced or decoupled
-        scale: size of the start, as in learn; default 1e-3
-        seed: seed of the start, and of random directions and bases; default 0
-        loss: half-mean, mean, half-sum, sum or entry-mean
-        center: subtract the means of inputs and outputs
-        whiten: make the inputs' second moment the identity
-        time: time limit of the run
         json: print one JSON object and nothing else
     """
-    given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
-    from ..experiment import Experiment
-
-    experiment = Experiment(**given)
+    experiment = chosen(data, settings)
     use_compilation_cache()
     results, widths = _verified(experiment, only)
     if json:
@@ -67,7 +63,7 @@ def _verified(experiment: Any, only: str | None) -> tuple[list[dict[str, Any]], 
     from ..flows import gradient_flow
 
     theory.check_keys(only)
-    task = tasks.resolve(experiment.data, experiment.target)
+    task = tasks.of(experiment)
     objective, widths, _ = learning.problem(experiment, task.moments)
     network = learning.starting_network(experiment, objective, widths)
     trajectory = gradient_flow(
@@ -96,11 +92,14 @@ def _held(row: dict[str, Any]) -> bool | None:
 
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(
-        title=title, title_justify="left", caption="-: does not apply here", caption_justify="left", expand=True
+        title=printable(title),
+        title_justify="left",
+        caption="-: does not apply here",
+        caption_justify="left",
+        expand=True,
     )
     for heading in ("key", "name", "holds", "residual", "tolerance", "note"):
         right, wide = heading in ("residual", "tolerance"), {"name": 2, "note": 3}.get(heading)
@@ -110,7 +109,7 @@ def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
         held = {None: "-", True: "yes", False: "NO"}[_held(row)]
         figures = number(row["residual"]), number(row["tolerance"])
         table.add_row(row["key"], row["name"], held, *figures, row["note"])
-    Console().print(table)
+    console().print(table)
     applying = sum(row["applies"] for row in rows)
     holding = sum(bool(_held(row)) for row in rows)
     print(f"{len(rows)} statements: {applying} apply here, {holding} hold")

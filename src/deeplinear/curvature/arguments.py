@@ -8,6 +8,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arguments import check_decay, check_single
+from ..masks import check_mask
 from ..network import Network
 
 
@@ -32,30 +34,13 @@ def checked(objective: Any, network: Any, mask: Any = None, weight_decay: Any = 
     """The point; `ValueError` in one line for what does not fit together."""
     if not callable(objective):
         raise ValueError(f"`objective`: got a {type(objective).__name__}; give a function of the end-to-end matrix")
-    network = network if isinstance(network, Network) else Network(network)
-    if any(W.ndim != 2 for W in network.weights):
-        raise ValueError("`network`: has a leading axis of members or times; give one network, or use `jax.vmap`")
+    check_single(network)
     network = jax.tree.map(lambda W: W.astype(float), network)
-    d_y, d_x = getattr(getattr(objective, "optimum", None), "shape", (network.widths[-1], network.widths[0]))
-    if (d_x, d_y) != (network.widths[0], network.widths[-1]):
-        raise ValueError(
-            f"`network`: maps {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective has "
-            f"{d_x} and {d_y}"
-        )
-    if mask is not None:
-        mask = mask if isinstance(mask, Network) else Network(mask)
-        if mask.widths != network.widths or any(m.dtype != bool for m in mask.weights):
-            raise ValueError(f"`mask`: must be a Network of booleans with widths {network.widths}; True entries learn")
-    concrete = not isinstance(weight_decay, Tracer)
-    if concrete and not (np.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
-    decay = None if concrete and not weight_decay else jnp.asarray(weight_decay, dtype=float)
-    return Point(objective, network, mask, decay)
+    return Point(objective, network, check_mask(mask, network), check_decay(weight_decay))
 
 
 def direction_of(point: Point, V: Any) -> Network:
     """The direction V, zero where the mask holds a weight; `ValueError` for other widths."""
-    V = V if isinstance(V, Network) else Network(V)
     if V.widths != point.network.widths or any(D.ndim != 2 for D in V.weights):
         raise ValueError(f"`V`: has widths {V.widths}; a direction has those of the network, {point.network.widths}")
     return masked(point.mask, jax.tree.map(lambda D: D.astype(float), V))

@@ -5,7 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import checks_arguments
+from .._arrays import floats
+from ..init.arguments import check_widths
 
+
+@checks_arguments
 def balanced_hessian_spectrum(s: Any, widths: Any) -> np.ndarray:
     r"""All eigenvalues of the Hessian at a 0-balanced network whose end-to-end matrix is the target, ascending.
 
@@ -21,10 +26,10 @@ def balanced_hessian_spectrum(s: Any, widths: Any) -> np.ndarray:
 
     Source: the Gauss-Newton matrix of a product at zero residual, which balance makes diagonal.
     """
-    s, widths = np.sort(np.asarray(s, dtype=float).ravel())[::-1], tuple(int(d) for d in widths)
-    if len(widths) < 2 or min(widths) < 1 or s.size > min(widths):
+    s, widths = np.sort(floats("s", s, (0, 1), "(mode,)").ravel())[::-1], check_widths(widths)
+    if s.size > min(widths):
         raise ValueError(f"`widths`: {widths} carry at most min(widths) singular values, but `s` has {s.size}")
-    if not (np.isfinite(s) & (s >= 0)).all():
+    if (s < 0).any():
         raise ValueError("`s`: singular values are finite and at least 0")
     h, d_x, d_y = len(widths) - 1, widths[0], widths[-1]
     out, into = np.zeros(d_y), np.zeros(d_x)

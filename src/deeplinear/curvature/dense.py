@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._arguments import checks_arguments
 from ..network import Network
 from .arguments import Point, check_size, checked
 from .chain import chain_of
@@ -18,6 +19,7 @@ LARGEST = 2000  # weights; the matrix then takes 32 MB
 INSTEAD = "use `hessian_operator`, `gauss_newton_operator` or `extreme_eigenvalues`"
 
 
+@checks_arguments
 def hessian(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Float[Array, "weight weight"]:
@@ -35,6 +37,7 @@ def hessian(
     return _dense(objective, network, mask, weight_decay, with_residual=True)
 
 
+@checks_arguments
 def gauss_newton(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Float[Array, "weight weight"]:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._arguments import checks_arguments
+from .._checks import check_whole
 from .._linalg import one_thread
 from ..network import Network
 from .arguments import Point, check_concrete, checked
@@ -62,6 +64,7 @@ class Extremes(eqx.Module):
         return iter((self.low.values, self.high.values))
 
 
+@checks_arguments
 def extreme_eigenvalues(
     objective: Any,
     network: Network,
@@ -101,12 +104,11 @@ def extreme_eigenvalues(
     """
     point = checked(objective, network, mask, weight_decay)
     check_concrete(point)
-    if not 1 <= k <= point.learning:
+    if not 1 <= check_whole("k", k) <= point.learning:
         raise ValueError(f"`k`: got {k}; {point.learning:,} weights learn, so give 1 to {point.learning:,}")
     if not (np.isfinite(tolerance) and 0 < tolerance < 1):
         raise ValueError(f"`tolerance`: got {tolerance}; give a share of the largest eigenvalue between 0 and 1")
-    if max_products < 1:
-        raise ValueError(f"`max_products`: got {max_products}; give at least 1")
+    check_whole("max_products", max_products, 1)
     spectrum = _ends(point, k, k, tolerance, max_products)
     operator = hessian_operator(objective, network, mask=mask, weight_decay=weight_decay)
     last = spectrum.values.size - 1
@@ -114,6 +116,7 @@ def extreme_eigenvalues(
     return Extremes(low, high, spectrum.products)
 
 
+@checks_arguments
 def lowest_eigenvalue(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> float:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._arguments import checks_arguments
 from .._linalg import product
 from .._types import Matrix, Scalar
 from ..network import Network
@@ -27,6 +28,7 @@ class Variations(NamedTuple):
     rho_2: Matrix
 
 
+@checks_arguments
 def loss(objective: Any, network: Network, weight_decay: Any = 0.0) -> Scalar:
     r"""The objective at the network's end-to-end matrix, plus $\frac{\gamma}{2} \sum_j \|W_j\|^2$ with weight decay.
 
@@ -40,6 +42,7 @@ def loss(objective: Any, network: Network, weight_decay: Any = 0.0) -> Scalar:
     return value + weight_decay / 2 * sum(jnp.sum(W**2) for W in network.weights)
 
 
+@checks_arguments
 def variations(network: Network, V: Network) -> Variations:
     r"""First and second variation of the product $W_h \cdots W_1$ along V.
 
@@ -58,6 +61,7 @@ def variations(network: Network, V: Network) -> Variations:
     return _variations(point.network.weights, direction_of(point, V).weights)
 
 
+@checks_arguments
 def quadratic_form(
     objective: Any, network: Network, V: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Scalar:

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array
 
+from .._arguments import checks_arguments
 from ..network import Network
 from .arguments import Point, checked, direction_of, masked
 from .chain import Chain, Layer, chain_of, gradient_at, oriented
@@ -52,6 +53,7 @@ def d_gradient(point: Point, W: Array, dW: Array) -> Array:
     return jax.jvp(lambda at: gradient_at(point, at), (W,), (dW,))[1]
 
 
+@checks_arguments
 def hessian_operator(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Operator:
@@ -75,6 +77,7 @@ def hessian_operator(
     return Operator(point, chain_of(point))
 
 
+@checks_arguments
 def gauss_newton_operator(
     objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Operator:
@@ -94,6 +97,7 @@ def gauss_newton_operator(
     return Operator(point, chain_of(point, with_residual=False))
 
 
+@checks_arguments
 def hvp(
     objective: Any, network: Network, V: Network, *, mask: Network | None = None, weight_decay: Any = 0.0
 ) -> Network:

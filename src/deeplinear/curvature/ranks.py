@@ -1,8 +1,10 @@
 """Ranks of the Hessian, at a random point and at minima."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
+
+from .._arguments import checks_arguments
 
 
 class HessianRanks(NamedTuple):
@@ -20,7 +22,8 @@ class HessianRanks(NamedTuple):
     weights: int
 
 
-def hessian_ranks(widths: Iterable[int], input_rank: int | None = None) -> HessianRanks:
+@checks_arguments
+def hessian_ranks(widths: Sequence[int], input_rank: int | None = None) -> HessianRanks:
     r"""Ranks of the squared error's Hessian at a random point (with probability one).
 
     With $r$ the rank of $\Sigma_{xx}$ (`input_rank`; None: d_x), $K = d_y$, $q = \min(r, d_1, \dots, d_y)$,
@@ -38,7 +41,6 @@ def hessian_ranks(widths: Iterable[int], input_rank: int | None = None) -> Hessi
     Source: Singh, Bachmann and Hofmann (2021), NeurIPS 34, theorems 3 and 5 and corollary 6, upper bounds there; that
     they are reached is an observation, here too (tests compare them with dense Hessians).
     """
-    widths = _checked(widths)
     d_x, K, h = widths[0], widths[-1], len(widths) - 1
     r = d_x if input_rank is None else input_rank
     if not 1 <= r <= d_x:
@@ -51,7 +53,8 @@ def hessian_ranks(widths: Iterable[int], input_rank: int | None = None) -> Hessi
     return HessianRanks(q * (r + K - q), functional, total, weights)
 
 
-def rank_at_minimum(widths: Iterable[int], target_rank: int, input_rank: int | None = None) -> int:
+@checks_arguments
+def rank_at_minimum(widths: Sequence[int], target_rank: int, input_rank: int | None = None) -> int:
     r"""Rank of the squared error's Hessian at every global minimum of a network.
 
     $m (r + d_y - m)$ with $m = \min(d_1, \dots, d_{h-1}, \text{rank of the target})$ the rank of the
@@ -66,7 +69,6 @@ def rank_at_minimum(widths: Iterable[int], target_rank: int, input_rank: int | N
     Source: Singh, Bachmann and Hofmann (2021), theorem 3, at zero residual; Trager, Kohn and Bruna (2020) for the
     determinantal variety, whose dimension it is.
     """
-    widths = _checked(widths)
     r = widths[0] if input_rank is None else input_rank
     if not 1 <= r <= widths[0]:
         raise ValueError(f"`input_rank`: got {r}; the rank of sigma_xx is 1 to {widths[0]}")
@@ -76,10 +78,3 @@ def rank_at_minimum(widths: Iterable[int], target_rank: int, input_rank: int | N
         return r * widths[-1]
     m = min(target_rank, *widths)
     return m * (r + widths[-1] - m)
-
-
-def _checked(widths: Iterable[int]) -> tuple[int, ...]:
-    widths = tuple(int(d) for d in widths)
-    if len(widths) < 2 or min(widths) < 1:
-        raise ValueError(f"`widths`: got {widths}; give (d_x, ..., d_y), each at least 1")
-    return widths

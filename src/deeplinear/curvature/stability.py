@@ -11,6 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arguments import checks_arguments
 from .._types import Scalar
 from ..network import Network
 from .arguments import Point, checked, masked
@@ -39,6 +40,7 @@ class Stability(NamedTuple):
     """Sharpness over threshold: above 1 gradient descent on the quadratic model diverges."""
 
 
+@checks_arguments
 def sharpness(objective: Any, network: Network, *, mask: Network | None = None, weight_decay: Any = 0.0) -> Scalar:
     r"""Largest eigenvalue $\lambda_{\max}$ of the Hessian of the loss in all weights that learn.
 
@@ -56,6 +58,7 @@ def sharpness(objective: Any, network: Network, *, mask: Network | None = None, 
     return _sharpness(checked(objective, network, mask, weight_decay))
 
 
+@checks_arguments
 def edge_of_stability(
     objective: Any,
     network: Network,

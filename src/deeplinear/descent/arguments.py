@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._checks import check_whole
 from ..data import Moments, check_samples
 from ..init.arguments import check_key
 from ..objectives import SquaredError
@@ -44,13 +45,11 @@ def check_momentum(momentum: float, nesterov: bool, optimizer: Any) -> None:
 
 def check_outputs(steps: int, save_every: int | None, save_at: Any) -> np.ndarray:
     """Numbers of steps after which to record, increasing."""
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise ValueError(f"`steps`: got {steps}; give a whole number of at least 1")
+    check_whole("steps", steps, 1)
     if save_at is not None:
         return _check_given(save_at, steps, save_every)
     every = max(1, -(-steps // KEPT)) if save_every is None else save_every
-    if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1:
-        raise ValueError(f"`save_every`: got {save_every}; give a whole number of at least 1")
+    check_whole("save_every", every, 1)
     return np.append(np.arange(0, steps, every), steps)
 
 
@@ -85,9 +84,7 @@ def check_draws(objective: Any, samples: Any, batch_size: int | None, label_nois
 
 
 def _check_batch_size(batch_size: Any, count: int) -> None:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"`batch_size`: got {batch_size}; give a whole number of at least 1")
-    if batch_size > count:
+    if check_whole("batch_size", batch_size, 1) > count:
         raise ValueError(f"`batch_size`: got {batch_size}, but the data are {count} samples; give at most {count}")
 
 

@@ -15,7 +15,7 @@ from ..trajectory import Ending
 from .stepping import Position, Problem, Rule
 
 TOLERANCE = 1e-6  # excess loss that counts as a minimum, relative to that of the start
-MESSAGES = AT_REST | {
+MESSAGES = {
     "steps": "all {steps} steps are taken",
     "interrupted": "interrupted after {steps} steps; the trajectory holds everything up to here",
     "diverged": "step {next} left float64; the network after {steps} steps is the last one kept",
@@ -29,21 +29,21 @@ def judge(kind: str, rule: Rule, problem: Problem, start: Network, at: Position,
     norm, still = float(slope), float(slope) <= marks.noise * float(noise)
     excess = None if stand.excess is None else float(stand.excess)
     goal = marks.goal(TOLERANCE)[0] if problem.weight_decay is None else None
-    if kind == "steps" and excess is not None and goal is not None and excess <= goal:
+    if kind == "steps" and excess is not None and goal is not None and marks.is_minimum(excess, goal):
         kind = "global minimum"
     elif kind == "steps" and still:
         known = excess is not None and goal is not None and problem.mask is None
         kind = "saddle" if known else "critical point"
     escape = max(-lowest_eigenvalue(problem.objective, at.network), 0.0) if kind == "saddle" else None
     steps = int(at.k)
-    message = MESSAGES[kind].format(excess=np.nan if excess is None else excess, steps=steps, next=steps + 1)
+    message = marks.words(kind, excess) if kind in AT_REST else MESSAGES[kind].format(steps=steps, next=steps + 1)
     rate = None
     if kind == "diverged" and rule.optimizer is None:
         rates = stable_rates(rule, problem, start)
         rate = min(rates.values())
         message += f"; a learning rate is stable {' and '.join(f'below {r:.3g} at {p}' for p, r in rates.items())}"
-    learned = marks.learned(np.asarray(stand.W))
-    return Ending(kind, float(stand.loss), excess, float(at.t), norm, learned, escape, message, None, rate)
+    learned, share = marks.learned(np.asarray(stand.W)), marks.unexplained(excess)
+    return Ending(kind, float(stand.loss), excess, float(at.t), norm, learned, escape, message, None, rate, share)
 
 
 def stable_rates(rule: Rule, problem: Problem, start: Network) -> dict[str, float]:

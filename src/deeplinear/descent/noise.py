@@ -59,7 +59,7 @@ class NoisyLabels(eqx.Module):
     @classmethod
     def drawn(cls, objective: Any, key: PRNGKeyArray, size: Any, count: int) -> "NoisyLabels":
         Z = jax.random.normal(key, objective.optimum.shape)
-        return cls(objective, size * objective.factor / count**0.5 * product(Z, objective.root_xx))
+        return cls(objective, size * objective.factor / count**0.5 * product(Z, objective.root_xx.T))
 
     def gradient(self, W: Matrix) -> Matrix:
         """The gradient with the noise in it."""

@@ -11,11 +11,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arguments import check_decay, checks_arguments
 from .._types import Key
+from ..masks import check_mask
 from ..network import Network
 from ..objectives import SquaredError
 from ..reduction import reduce as smaller_problem
-from ..running.arguments import as_network, check_decay, check_mask, check_widths, is_traced
+from ..running.arguments import check_kept, is_traced
 from ..running.compiling import is_small
 from ..running.landmarks import landmarks
 from ..running.progress import as_reporter
@@ -27,6 +29,7 @@ from .endings import judge
 from .stepping import Problem, Rule, as_jax_code
 
 
+@checks_arguments
 def gradient_descent(
     objective: Callable,
     network: Network,
@@ -91,9 +94,8 @@ def gradient_descent(
     Source: Arora, Cohen and Hazan (2018), eq. (4); Barrett and Dherin (2021), theorem 3.1, for the modified flow.
     """
     started = time.perf_counter()
-    network = jax.tree.map(lambda W: W.astype(float), as_network(network))
+    network = jax.tree.map(lambda W: W.astype(float), network)
     traced = is_traced(objective, network, learning_rate, key)
-    check_widths(objective, network)
     at = check_outputs(steps, save_every, save_at)
     rule, rate = _rule(learning_rate, optimizer, momentum, nesterov)
     draws = check_draws(objective, samples, batch_size, label_noise, key)
@@ -108,6 +110,7 @@ def gradient_descent(
         if not found.is_trivial:
             reduction, network = found, found.network
             problem = Problem(found.objective, None, None, rate, None)
+    check_kept(network, len(at), "`save_every` or `save_at`")
     marks = landmarks(problem.objective, network)
     descent = Descent(rule, problem, network, at, marks)
     with interruptible() as interrupted, as_reporter(progress) as report:

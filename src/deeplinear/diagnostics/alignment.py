@@ -5,6 +5,7 @@ from itertools import pairwise
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import checks_arguments
 from .._linalg import thin_svd
 from ..network import Network
 from .labels import labelled
@@ -13,6 +14,7 @@ SIMPLE = 1e-8  # gap below which rounding mixes two singular vectors visibly, re
 
 
 @labelled(("junction", "rank"), "alignment of neighbouring layers, |v_{l+1,a}^T u_{l,a}|")
+@checks_arguments
 def alignment(network: Network) -> Float[Array, "junction rank"]:
     r"""Overlap $|v_{l+1,a}^T u_{l,a}|$ of singular vectors, right of layer l + 1 and left of layer l.
 

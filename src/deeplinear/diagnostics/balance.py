@@ -7,10 +7,12 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from .._arguments import checks_arguments
 from ..network import Network
 from .labels import labelled
 
 
+@checks_arguments
 def imbalance(network: Network) -> tuple[Array, ...]:
     r"""$C_l = W_{l+1}^T W_{l+1} - W_l W_l^T$ of every junction, a tuple of h - 1 symmetric matrices (d_l, d_l).
 
@@ -25,6 +27,7 @@ def imbalance(network: Network) -> tuple[Array, ...]:
 
 
 @labelled(("junction",), "conserved imbalance between layer l and l + 1, Frobenius norm")
+@checks_arguments
 def imbalance_norms(network: Network) -> Float[Array, " junction"]:
     r"""$\|C_l\|_F$ of every junction, shape (h - 1,); a network is $\delta$-balanced if none is above $\delta$.
 
@@ -36,6 +39,7 @@ def imbalance_norms(network: Network) -> Float[Array, " junction"]:
     return jnp.array([jnp.linalg.norm(C) for C in imbalance(network)])
 
 
+@checks_arguments
 def imbalance_drift(start: Network) -> Callable[[Network], Float[Array, " junction"]]:
     r"""$\|C_l - C_l(\text{start})\|_F$ of every junction, shape (h - 1,): zero along an exact flow.
 
@@ -47,5 +51,6 @@ def imbalance_drift(start: Network) -> Callable[[Network], Float[Array, " juncti
     return label(Partial(_drift, imbalance(start)))
 
 
+@checks_arguments
 def _drift(conserved: tuple[Array, ...], network: Network) -> Float[Array, " junction"]:
     return jnp.array([jnp.linalg.norm(C - C0) for C, C0 in zip(imbalance(network), conserved, strict=True)])

@@ -9,7 +9,7 @@ import xarray as xr
 from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import brentq
 
-from .._linalg import psd_root
+from .._arguments import checks_arguments
 from ..conventions import TIME_UNIT
 from ..network import Network
 from ..objectives import SquaredError
@@ -67,6 +67,7 @@ class WeightBounds:
     r"""Norm of all weights together, $\|A\|_F = (\sum_l \|W_l\|_F^2)^{1/2}$."""
 
 
+@checks_arguments
 def weight_bounds(objective: SquaredError, start: Network) -> WeightBounds:
     r"""Bounds of the weights for all times of the gradient flow from `start`, with explicit constants.
 
@@ -89,12 +90,13 @@ def weight_bounds(objective: SquaredError, start: Network) -> WeightBounds:
 
     Source: sharper than lemma 37 of Altafini (lemma 2.4 of Chitour, Liao and Couillet), for proposition 12.
     """
-    _, inverse, projector = (np.asarray(M) for M in psd_root(checked(objective).sigma_xx))
+    moment = checked(objective).second_moment
+    projector, slowest = moment.axes @ moment.axes.T, float(np.sqrt(moment.variances.min(initial=np.inf)))
     weights = [np.asarray(W) for W in start.weights]
     unseen = weights[0] - weights[0] @ projector  # acts on inputs that never occur, and never moves
     weights[0] = weights[0] @ projector
     error = float(np.sqrt(2 * objective.excess(start.end_to_end) / objective.factor))
-    largest = float(np.linalg.norm(objective.optimum, 2)) + error * float(np.linalg.norm(inverse, 2))
+    largest = float(np.linalg.norm(objective.optimum, 2)) + error / slowest
     squares = np.minimum(_squared_norms(weights, largest), _squared_norms([W.T for W in weights[::-1]], largest)[::-1])
     norms = np.array([np.sum(W**2) for W in weights])
     rooms = np.array([min(W.shape) for W in weights])
@@ -118,6 +120,7 @@ class Coercivity(NamedTuple):
         return self.gamma * squared**depth - self.p * squared ** (depth - 1)
 
 
+@checks_arguments
 def coercivity(network: Network) -> Coercivity:
     r"""The constants of lemma 37: how the end-to-end matrix must grow with the weights, $C_l$ being fixed.
 

@@ -7,11 +7,13 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from .._arguments import checks_arguments
 from ..network import Network
 from .balance import imbalance
 from .labels import labelled
 
 
+@checks_arguments
 def conservation_laws(widths: Sequence[int]) -> int:
     r"""Number of independent conserved quantities among the entries of all $C_l$, at almost every network.
 
@@ -37,6 +39,7 @@ def conservation_laws(widths: Sequence[int]) -> int:
 
 
 @labelled((), "number of conserved quantities that are independent at this network")
+@checks_arguments
 def conservation_rank(network: Network) -> Int[Array, ""]:
     r"""Rank of the derivative of all $C_l$ with respect to all weights at this network.
 

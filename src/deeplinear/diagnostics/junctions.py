@@ -9,6 +9,7 @@ from itertools import pairwise
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import checks_arguments
 from .._linalg import thin_svd
 from ..network import Network
 from .alignment import alignment
@@ -16,6 +17,7 @@ from .labels import labelled
 
 
 @labelled(("junction",), "distance of the squared singular values of layer l and l + 1")
+@checks_arguments
 def synchronisation(network: Network) -> Float[Array, " junction"]:
     r"""$\big(\sum_k (s_{l,k}^2 - s_{l+1,k}^2)^2\big)^{1/2}$ of every junction, shape (h - 1,).
 
@@ -31,6 +33,7 @@ def synchronisation(network: Network) -> Float[Array, " junction"]:
 
 
 @labelled(("junction", "above", "below"), "squared overlap of singular vectors, (v_{l+1,k}^T u_{l,m})^2")
+@checks_arguments
 def overlap(network: Network) -> Float[Array, "junction above below"]:
     r"""$\bar\Theta_{km} = (v_{l+1,k}^T u_{l,m})^2$ of every junction, doubly stochastic, shape (h - 1, d, d).
 
@@ -46,6 +49,7 @@ def overlap(network: Network) -> Float[Array, "junction above below"]:
 
 
 @labelled(("junction", "index", "other_index"), "Laplacian of the overlap of singular vectors")
+@checks_arguments
 def overlap_laplacian(network: Network) -> Float[Array, "junction index other_index"]:
     r"""$L = I - (\bar\Theta + \bar\Theta^T) / 2$ of every junction, positive semidefinite, shape (h - 1, d, d).
 
@@ -61,6 +65,7 @@ def overlap_laplacian(network: Network) -> Float[Array, "junction index other_in
 
 
 @labelled(("junction", "above", "below"), "part of |C_l|^2 of each pair of singular vectors")
+@checks_arguments
 def imbalance_terms(network: Network) -> Float[Array, "junction above below"]:
     r"""$\bar\Theta_{km} (s_{l,m}^2 - s_{l+1,k}^2)^2$ of every junction, whose sum is $\|C_l\|_F^2$ exactly.
 
@@ -76,6 +81,7 @@ def imbalance_terms(network: Network) -> Float[Array, "junction above below"]:
 
 
 @labelled(("junction",), "misalignment of neighbouring layers, |V_{l+1}^T U_l - I|^2")
+@checks_arguments
 def misalignment(network: Network) -> Float[Array, " junction"]:
     r"""$\|V_{l+1}^T U_l - I\|_F^2$ of the first min(widths) singular vectors at every junction, shape (h - 1,).
 

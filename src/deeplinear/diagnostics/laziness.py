@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array
 
-from .._linalg import psd_root
+from .._arguments import check_ends, checks_arguments
 from .._types import Scalar
 from ..network import Network
 from .labels import labelled
 from .tangent import TangentKernel, ntk
 
 
+@checks_arguments
 def kernel_distance(start: Network) -> Callable[[Network], Scalar]:
     r"""Relative distance $\|K - K_0\|_F / \|K_0\|_F$ of the tangent kernel from that of `start`.
 
@@ -29,6 +30,7 @@ def kernel_distance(start: Network) -> Callable[[Network], Scalar]:
     return label(Partial(_distance, ntk(start)))
 
 
+@checks_arguments
 def kernel_alignment(start: Network) -> Callable[[Network], Scalar]:
     r"""Cosine $\langle K, K_0 \rangle / (\|K\|_F \|K_0\|_F)$ of the tangent kernel with that of `start`.
 
@@ -59,12 +61,13 @@ def kernel_task_alignment(objective: Any) -> Callable[[Network], Scalar]:
 
     Source: kernel-target alignment, Cristianini et al. (2001).
     """
-    root = psd_root(objective.sigma_xx)[0]
+    root = objective.root_xx
     size = jnp.sum((objective.optimum @ root) ** 2)
     label = labelled((), "alignment of the tangent kernel with the task")
     return label(Partial(_task_alignment, objective.sigma_yx, root, size))
 
 
+@checks_arguments
 def weight_movement(start: Network) -> Callable[[Network], Scalar]:
     r"""Relative movement of all weights, $\|\theta - \theta_0\| / \|\theta_0\|$; NaN if `start` is zero.
 
@@ -78,20 +81,25 @@ def weight_movement(start: Network) -> Callable[[Network], Scalar]:
     return label(Partial(_movement, start))
 
 
+@checks_arguments
 def _distance(start: TangentKernel, network: Network) -> Scalar:
     return _ratio(ntk(network).distance(start), start.norm)
 
 
+@checks_arguments
 def _alignment(start: TangentKernel, network: Network) -> Scalar:
     return ntk(network).alignment(start)
 
 
+@checks_arguments
 def _task_alignment(sigma_yx: Array, root: Array, size: Array, network: Network) -> Scalar:
+    check_ends(network, sigma_yx.shape[1], sigma_yx.shape[0])
     kernel = ntk(network)
     along = jnp.sum(sigma_yx * kernel.matvec(sigma_yx))
-    return _ratio(along, TangentKernel(kernel.outputs, root @ kernel.inputs @ root).norm * size)
+    return _ratio(along, TangentKernel(kernel.outputs, root.T @ kernel.inputs @ root).norm * size)
 
 
+@checks_arguments
 def _movement(start: Network, network: Network) -> Scalar:
     pairs = list(zip(network.weights, start.weights, strict=True))
     return _ratio(_norm([W - W0 for W, W0 in pairs]), _norm([W0 for _, W0 in pairs]))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from .._linalg import rank_tolerance
+from .._arguments import checks_arguments
 from .._types import Scalar
 from ..network import Network
 from ..objectives import SquaredError
@@ -63,6 +63,7 @@ class RateBound(NamedTuple):
         return all(hypothesis.holds for hypothesis in self.hypotheses)
 
 
+@checks_arguments
 def rates(objective: SquaredError) -> Callable[[Network], Float[Array, " bound"]]:
     r"""Lower bounds $\alpha$ of the rate at which the error norm decays, from propositions 26, 27 and 28; shape (3,).
 
@@ -90,6 +91,7 @@ def rates(objective: SquaredError) -> Callable[[Network], Float[Array, " bound"]
     return label(Partial(_rates, checked(objective)))
 
 
+@checks_arguments
 def rate_bounds(objective: SquaredError, network: Network) -> tuple[RateBound, ...]:
     """Every bound of `rates` by itself: 26, then 27 and 28 for each layer j, with their hypotheses and how far off.
 
@@ -129,6 +131,7 @@ def decay_rate(objective: Any) -> Callable[[Network], Scalar]:
     return label(Partial(_decay, checked(objective)))
 
 
+@checks_arguments
 def lojasiewicz(objective: Any, exponent: float = 0.5, value: Any = None) -> Callable[[Network], Scalar]:
     r"""Lojasiewicz's quotient $\|\nabla L\| / |L - L_c|^\theta$, bounded below near a critical point of value $L_c$.
 
@@ -161,11 +164,11 @@ def slowest_input(objective: SquaredError) -> Scalar:
     r"""$c \lambda_{\min}(\Sigma_{xx})$ over the inputs that occur: the rate of a single layer."""
     if objective.whitened:
         return objective.factor
-    variances = jnp.linalg.eigvalsh(objective.sigma_xx)
-    occurs = variances > rank_tolerance(len(variances)) * variances[-1]
-    return objective.factor * jnp.min(jnp.where(occurs, variances, jnp.inf))
+    variances, _ = objective.input_spectrum
+    return objective.factor * jnp.min(jnp.where(variances > 0, variances, jnp.inf))
 
 
+@checks_arguments
 def _rates(objective: SquaredError, network: Network) -> Float[Array, " bound"]:
     spectra, noise = _spectra(network)
     layers = range(1, network.depth + 1)
@@ -176,10 +179,12 @@ def _rates(objective: SquaredError, network: Network) -> Float[Array, " bound"]:
     return slowest_input(objective) * jnp.stack([_now(network), jnp.sum(each), jnp.max(sums)])
 
 
+@checks_arguments
 def _decay(objective: SquaredError, network: Network) -> Scalar:
     return _squared_gradient(objective, network) / (2 * objective.excess(network.end_to_end))
 
 
+@checks_arguments
 def _lojasiewicz(objective: Any, exponent: float, value: Any, network: Network) -> Scalar:
     W = network.end_to_end
     height = objective.excess(W) if value is None else jnp.abs(objective(W) - value)

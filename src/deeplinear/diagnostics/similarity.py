@@ -10,6 +10,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from .._arguments import checks_arguments
+from .._arrays import floats, number
+from .._checks import check_whole
+from .._linalg import on_device
 from ..network import Network
 from .labels import labelled
 
@@ -17,6 +21,7 @@ Similarity = Float[Array, "sample sample"]
 DIMS = ("sample", "other_sample")
 
 
+@checks_arguments
 def rsm_input(X: Any, layer: int = 1) -> Callable[[Network], Similarity]:
     r"""Similarity of the representations that inputs evoke: $H H^T$, $H = X W_{1:l}^T$ with l = `layer`.
 
@@ -33,6 +38,7 @@ def rsm_input(X: Any, layer: int = 1) -> Callable[[Network], Similarity]:
     return label(Partial(_rsm_input, _samples("X", X), layer=layer))
 
 
+@checks_arguments
 def rsm_output(Y: Any, layer: int = 1, rtol: float | None = None) -> Callable[[Network], Similarity]:
     r"""Similarity of the representations that outputs ask for: $H H^T$, $H = Y (W_{l+1:h}^+)^T$ with l = `layer`.
 
@@ -52,7 +58,7 @@ def rsm_output(Y: Any, layer: int = 1, rtol: float | None = None) -> Callable[[N
     Source: Braun et al. (2022); Domine et al. (2025).
     """
     label = labelled(DIMS, f"similarity of outputs in layer {layer}")
-    return label(Partial(_rsm_output, _samples("Y", Y), layer=layer, rtol=rtol))
+    return label(Partial(_rsm_output, _samples("Y", Y), layer=layer, rtol=_check_rtol(rtol)))
 
 
 def rsm_from_gram(X: Any, gram_in: Any) -> Array:
@@ -63,7 +69,7 @@ def rsm_from_gram(X: Any, gram_in: Any) -> Array:
     >>> rsm_from_gram([[1.0], [2.0]], [[9.0]]).tolist()
     [[9.0, 18.0], [18.0, 36.0]]
     """
-    X, gram_in = _samples("X", X), jnp.asarray(gram_in, dtype=float)
+    X, gram_in = _samples("X", X), on_device(floats("gram_in", gram_in))
     if gram_in.ndim < 2 or gram_in.shape[-2:] != (X.shape[1], X.shape[1]):
         raise ValueError(
             f"`gram_in`: has shape {gram_in.shape}; for these samples it is (..., {X.shape[1]}, {X.shape[1]})"
@@ -71,6 +77,7 @@ def rsm_from_gram(X: Any, gram_in: Any) -> Array:
     return X @ gram_in @ X.T
 
 
+@checks_arguments
 def rsm_from_factor(Y: Any, factor_out: Any, rtol: float | None = None) -> Array:
     r"""`rsm_output` of two layers from any F (..., d_y, k) with $F F^T = W_2 W_2^T$: $Y (F^+)^T F^+ Y^T$.
 
@@ -81,12 +88,13 @@ def rsm_from_factor(Y: Any, factor_out: Any, rtol: float | None = None) -> Array
     >>> rsm_from_factor([[1.0], [2.0]], [[0.5]]).tolist()
     [[4.0, 8.0], [8.0, 16.0]]
     """
-    Y, factor_out = _samples("Y", Y), jnp.asarray(factor_out, dtype=float)
+    Y, factor_out, rtol = _samples("Y", Y), on_device(floats("factor_out", factor_out)), _check_rtol(rtol)
     if factor_out.ndim < 2 or factor_out.shape[-2] != Y.shape[1]:
         raise ValueError(f"`factor_out`: has shape {factor_out.shape}; for these samples it is (..., {Y.shape[1]}, k)")
     return _evoked_by(Y, factor_out, rtol)
 
 
+@checks_arguments
 def _rsm_input(X: Array, network: Network, layer: int) -> Similarity:
     _check_layer(layer, network.depth, "a layer")
     if X.shape[1] != network.widths[0]:
@@ -95,6 +103,7 @@ def _rsm_input(X: Array, network: Network, layer: int) -> Similarity:
     return H @ H.T
 
 
+@checks_arguments
 def _rsm_output(Y: Array, network: Network, layer: int, rtol: float | None) -> Similarity:
     _check_layer(layer, network.depth - 1, "a hidden layer")
     if Y.shape[1] != network.widths[-1]:
@@ -108,12 +117,13 @@ def _evoked_by(Y: Array, F: Array, rtol: float | None) -> Array:
 
 
 def _samples(name: str, X: Any) -> Array:
-    X = jnp.asarray(X, dtype=float)
-    if X.ndim != 2 or not X.size:
-        raise ValueError(f"`{name}`: has shape {X.shape}; give samples in rows")
-    return X
+    return on_device(floats(name, X, 2, "(n, d), samples in rows"))
+
+
+def _check_rtol(rtol: float | None) -> float | None:
+    return None if rtol is None else number("rtol", rtol, "a number of at least 0, or None", low=0.0)
 
 
 def _check_layer(layer: int, last: int, what: str) -> None:
-    if not 1 <= layer <= last:
+    if not 1 <= check_whole("layer", layer) <= last:
         raise ValueError(f"`layer`: got {layer}; {what} of this network has a number from 1 to {last}")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from .._arguments import checks_arguments
 from .._types import Scalar
 from ..network import Network
 from .labels import labelled
@@ -15,6 +16,7 @@ from .spectrum import singular_values
 
 
 @labelled((), "Frobenius norm of the end-to-end matrix")
+@checks_arguments
 def frobenius(network: Network) -> Scalar:
     r"""Frobenius norm $\|W\|_F$ of the end-to-end matrix.
 
@@ -25,6 +27,7 @@ def frobenius(network: Network) -> Scalar:
 
 
 @labelled((), "nuclear norm of the end-to-end matrix")
+@checks_arguments
 def nuclear_norm(network: Network) -> Scalar:
     r"""Nuclear norm $\|W\|_* = \sum_a s_a$ of the end-to-end matrix.
 
@@ -37,6 +40,7 @@ def nuclear_norm(network: Network) -> Scalar:
 
 
 @labelled((), "stable rank of the end-to-end matrix")
+@checks_arguments
 def stable_rank(network: Network) -> Scalar:
     r"""Stable rank $\|W\|_F^2 / \|W\|_2^2$ of the end-to-end matrix, from 1 to its rank; 0 for a matrix of zero.
 
@@ -49,6 +53,7 @@ def stable_rank(network: Network) -> Scalar:
 
 
 @labelled((), "effective rank of the end-to-end matrix")
+@checks_arguments
 def effective_rank(network: Network) -> Scalar:
     r"""Effective rank $\exp(-\sum_a p_a \ln p_a)$, $p_a = s_a / \sum_b s_b$, of the end-to-end matrix.
 
@@ -63,6 +68,7 @@ def effective_rank(network: Network) -> Scalar:
 
 
 @labelled(("layer",), "Frobenius norm of every layer")
+@checks_arguments
 def layer_norms(network: Network) -> Float[Array, " layer"]:
     """Frobenius norm of every layer, shape (h,).
 
@@ -73,6 +79,7 @@ def layer_norms(network: Network) -> Float[Array, " layer"]:
 
 
 @labelled((), "Frobenius norm of all weights together")
+@checks_arguments
 def weight_norm(network: Network) -> Scalar:
     r"""$\|A\|_F = (\sum_l \|W_l\|_F^2)^{1/2}$, the norm of all weights together.
 
@@ -98,6 +105,7 @@ def weight_norm_rate(objective: Any) -> Callable[[Network], Scalar]:
     return labelled((), "rate of change of the squared norm of all weights")(Partial(_norm_rate, objective))
 
 
+@checks_arguments
 def layer_ranks(threshold: float = 0.0) -> Callable[[Network], Float[Array, " layer"]]:
     """Number of singular values of every layer above a threshold, shape (h,).
 
@@ -113,6 +121,7 @@ def layer_ranks(threshold: float = 0.0) -> Callable[[Network], Float[Array, " la
 
 
 @labelled(("layer",), "effective rank of every layer")
+@checks_arguments
 def layer_effective_ranks(network: Network) -> Float[Array, " layer"]:
     """`effective_rank` of every layer, shape (h,).
 
@@ -123,6 +132,7 @@ def layer_effective_ranks(network: Network) -> Float[Array, " layer"]:
 
 
 @labelled(("layer",), "stable rank of every layer")
+@checks_arguments
 def layer_stable_ranks(network: Network) -> Float[Array, " layer"]:
     """`stable_rank` of every layer, shape (h,).
 
@@ -132,12 +142,14 @@ def layer_stable_ranks(network: Network) -> Float[Array, " layer"]:
     return jnp.stack([_stable_rank(jnp.linalg.svd(W, compute_uv=False)) for W in network.weights])
 
 
+@checks_arguments
 def _norm_rate(objective: Any, network: Network) -> Scalar:
     W = network.end_to_end
     gradient = getattr(objective, "gradient", None) or jax.grad(objective)
     return -2 * network.depth * jnp.sum(gradient(W) * W)
 
 
+@checks_arguments
 def _layer_ranks(threshold: Any, network: Network) -> Array:
     spectra = [jnp.linalg.svd(W, compute_uv=False) for W in network.weights]
     noise = [max(W.shape) * jnp.finfo(W.dtype).eps * s[0] for W, s in zip(network.weights, spectra, strict=True)]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from .._arguments import check_ends, checks_arguments
 from .._types import Scalar
 from ..conventions import HALF_MEAN, LossScale
 from ..network import Network
@@ -48,6 +49,7 @@ def task_losses(objectives: Any) -> Callable[[Network], Float[Array, " task"]]:
     return labelled(("task",), "loss on every task")(Partial(_task_losses, tuple(objectives)))
 
 
+@checks_arguments
 def excess_loss(objective: Any, max_rank: int | None = None) -> Callable[[Network], Scalar]:
     """Loss above the smallest loss of a matrix of rank at most `max_rank`, at least 0.
 
@@ -94,6 +96,7 @@ def greedy_low_rank(objective: Any) -> Callable[[Network], Float[Array, " rank"]
 
 
 @labelled(("rank",), "singular values of the end-to-end matrix")
+@checks_arguments
 def singular_values(network: Network) -> Float[Array, " rank"]:
     """Singular values of the end-to-end matrix that its widths allow, largest first, shape (min(widths),).
 
@@ -104,6 +107,7 @@ def singular_values(network: Network) -> Float[Array, " rank"]:
 
 
 @labelled(("layer", "index"), "singular values of every layer")
+@checks_arguments
 def layer_singular_values(network: Network) -> Float[Array, "layer index"]:
     """Singular values of every layer, shape (layer, index), largest first, padded with NaN.
 
@@ -118,23 +122,30 @@ def layer_singular_values(network: Network) -> Float[Array, "layer index"]:
 # Functions with their arrays as arguments: a new objective of the same shape compiles nothing.
 
 
+@checks_arguments
 def _loss(objective: Any, network: Network) -> Scalar:
     return objective(network.end_to_end)
 
 
+@checks_arguments
 def _task_losses(objectives: tuple, network: Network) -> Float[Array, " task"]:
     W = network.end_to_end
     return jnp.stack([objective(W) for objective in objectives])
 
 
+@checks_arguments
 def _excess(objective: Any, max_rank: int | None, network: Network) -> Scalar:
     return objective.excess(network.end_to_end, max_rank)
 
 
+@checks_arguments
 def _strengths(U: Array, V: Array, network: Network) -> Float[Array, " mode"]:
+    check_ends(network, V.shape[0], U.shape[0])
     return jnp.sum(U * (network.end_to_end @ V), axis=0)
 
 
+@checks_arguments
 def _distances(best: Array, root: Array, network: Network) -> Float[Array, " rank"]:
+    check_ends(network, best.shape[-1], best.shape[-2])
     whole = jnp.linalg.norm(best[-1] @ root)
     return jnp.linalg.norm((network.end_to_end[None] - best) @ root, axis=(1, 2)) / whole

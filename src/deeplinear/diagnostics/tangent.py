@@ -9,6 +9,8 @@ Papers that stack columns write the factors in the opposite order. Source: Jacot
 layers Braun et al. (2022) and Domine et al. (2025).
 """
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +21,10 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from .. import _memory
+from .._arguments import checks_arguments
+from .._arrays import floats, position
+from .._linalg import on_device
 from ..network import Network
 
 DENSE = 1024  # rows up to which `spectrum` forms the matrix: 8 MB, a quarter of a second
@@ -55,7 +61,7 @@ class TangentKernel(eqx.Module):
         >>> TangentKernel.two_layer([[4.0]], [[9.0]]).full().tolist()
         [[13.0]]
         """
-        gram_in, gram_out = jnp.asarray(gram_in, dtype=float), jnp.asarray(gram_out, dtype=float)
+        gram_in, gram_out = on_device(floats("gram_in", gram_in)), on_device(floats("gram_out", gram_out))
         for name, gram in (("gram_in", gram_in), ("gram_out", gram_out)):
             if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2]:
                 raise ValueError(f"`{name}`: has shape {gram.shape}; give a square matrix, or a stack of them")
@@ -73,11 +79,13 @@ class TangentKernel(eqx.Module):
         >>> ntk(Network([[[2.0]], [[3.0]]])).on([[1.0], [10.0]]).full().tolist()
         [[13.0, 130.0], [130.0, 1300.0]]
         """
-        X = jnp.asarray(X, dtype=float)
-        if not self.on_maps or X.ndim != 2 or X.shape[1] != self.inputs.shape[-1]:
+        X = on_device(floats("X", X, 2, "(n, d_x), samples in rows"))
+        if not self.on_maps or X.shape[1] != self.inputs.shape[-1]:
             raise ValueError(
                 f"`X`: has shape {X.shape}; give samples in rows of {self.inputs.shape[-1]} inputs, to a kernel on maps"
             )
+        needed = 8 * 2 * self.inputs.shape[-3] * len(X) ** 2
+        _memory.check("X", f"the kernel on {len(X)} samples", needed, "give fewer samples")
         return TangentKernel(self.outputs, X @ self.inputs @ X.T, on_maps=False)
 
     def matvec(self, V: Float[Array, "*batch out in"]) -> Float[Array, "*batch out in"]:
@@ -158,15 +166,34 @@ class TangentKernel(eqx.Module):
 
     def full(self) -> Array:
         """The matrix (..., d_y d_in, d_y d_in), rows and columns output-major: (d_y d_in)^2 numbers."""
-        blocks = jnp.einsum("...lab,...lij->...aibj", self.outputs, self.inputs)
         n = self.outputs.shape[-1] * self.inputs.shape[-1]
+        needed = 8 * 2 * n**2 * math.prod(self.outputs.shape[:-3])
+        _memory.check("kernel", f"the full tangent kernel of {n} rows", needed, "use `matvec` or `spectrum`")
+        blocks = jnp.einsum("...lab,...lij->...aibj", self.outputs, self.inputs)
         return blocks.reshape(*blocks.shape[:-4], n, n)
 
+    def __len__(self) -> int:
+        """Length of the first leading axis; `TypeError` for a single kernel."""
+        if self.outputs.ndim < 4:
+            raise TypeError("a single kernel has no length; kernels over time or members have")
+        return self.outputs.shape[0]
+
     def __getitem__(self, index: Any) -> "TangentKernel":
-        """The kernel at an index of the leading axes."""
-        return jax.tree.map(lambda factor: factor[index], self)
+        """The kernel at an index, or a tuple of them, of the leading axes; `IndexError` beyond their ends."""
+        indices, lengths = index if isinstance(index, tuple) else (index,), self.outputs.shape[:-3]
+        if len(indices) > len(lengths):
+            raise IndexError(f"this kernel has {len(lengths)} leading axes; got {len(indices)} indices")
+        places = tuple(position(i, n, "kernels") for i, n in zip(indices, lengths, strict=False))
+        return jax.tree.map(lambda factor: factor[places], self)
+
+    def __iter__(self) -> Iterator["TangentKernel"]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return True
 
 
+@checks_arguments
 def ntk(network: Network) -> TangentKernel:
     r"""The tangent kernel of a network on maps, $K = \sum_l W_{l+1:h} W_{l+1:h}^T \otimes W_{1:l-1}^T W_{1:l-1}$.
 
@@ -181,6 +208,10 @@ def ntk(network: Network) -> TangentKernel:
     Source: Jacot, Gabriel and Hongler (2018); Braun et al. (2022) for two layers.
     """
     W, h = network.weights, network.depth
+    needed = 8 * 2 * h * (network.widths[0] ** 2 + network.widths[-1] ** 2)
+    _memory.check(
+        "network", f"the tangent kernel's {2 * h} factors", needed, "take a network of fewer inputs and outputs"
+    )
     above = [jnp.eye(network.widths[-1], dtype=W[0].dtype)]  # W_{l+1:h}, from the last layer down
     below = [jnp.eye(network.widths[0], dtype=W[0].dtype)]  # W_{1:l-1}, from the first layer up
     for l in range(1, h):

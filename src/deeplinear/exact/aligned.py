@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._arguments import checks_arguments
 from ..frames import shared_frames
 from ..network import Network
 from ..objectives import SquaredError
@@ -17,19 +18,34 @@ from .assumptions import TOLERANCE, Check, require
 from .deep import BALANCED, is_still, unbalanced_mode
 from .modes import mode_strength
 from .pair import unbalanced_pair
-from .question import check_question, checked_times, losses
+from .question import Answer, check_objective, checked_times, losses
+
+LAST = 1e300  # a time at which even what approaches by a power of time has arrived
 
 
-class DecoupledCurve(eqx.Module):
+class DecoupledCurve(Answer):
     """What is known of decoupled modes at every time."""
 
-    ts: Float[Array, " time"]
-    end_to_end: Float[Array, "time out in"]
-    loss: Float[Array, " time"]
-    strengths: Float[Array, "time mode"]
+    ts: Float[Array, "*time"]
+    end_to_end: Float[Array, "*time out in"]
+    loss: Float[Array, "*time"]
+    strengths: Float[Array, "*time mode"]
     """u_a^T W v_a, u and v the columns of the last and the first of `solution.frames`."""
-    layer_weights: Float[Array, "time layer mode"]
+    layer_weights: Float[Array, "*time layer mode"]
     """xi, whose product over layers is the strength; 0 in layers that a mode does not reach."""
+    _solution: Any
+    warning: str | None = eqx.field(static=True, default=None)
+    """Why late times are not to be trusted: None, they are."""
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """W_1, ..., W_h, each (time, d_l, d_{l-1}): what does not belong to a mode stays as it is."""
+        start, frames = self._solution.network.weights, pairwise(self._solution.frames)
+        change = np.asarray(self.layer_weights) - np.asarray(self._solution.layer_weights)
+        return tuple(
+            jnp.asarray(np.asarray(W) + _between(above, change[..., l, :], below))
+            for l, (W, (below, above)) in enumerate(zip(start, frames, strict=True))
+        )
 
 
 class Decoupled(eqx.Module):
@@ -48,21 +64,29 @@ class Decoupled(eqx.Module):
     def __call__(self, ts: Any) -> DecoupledCurve:
         """Strengths, end-to-end matrix and loss at times (time,); `ValueError` for times negative or not finite."""
         ts = checked_times(ts)
-        xi = self._moved(np.asarray(ts))
-        strengths = np.prod(xi, axis=1)
+        return self._curve(ts, self._moved(np.asarray(ts)))
+
+    def limit(self) -> DecoupledCurve:
+        """The state for t to infinity, without a time axis; a mode that starts at a saddle stays there."""
+        return self._curve(jnp.array(jnp.inf), self._moved(np.array([LAST / float(self.objective.factor)]))[0])
+
+    def weights(self, ts: Any) -> Network:
+        """The network at times (time,), with a leading time axis."""
+        return jax.tree.unflatten(jax.tree.structure(self.network), self(ts).weights)
+
+    @property
+    def warning(self) -> None:
+        """Why late times are not to be trusted: None, they are."""
+
+    def _curve(self, ts: Array, xi: np.ndarray) -> DecoupledCurve:
+        strengths = np.prod(xi, axis=-2)
         W = _between(self.frames[-1], strengths, self.frames[0])
-        return DecoupledCurve(ts, jnp.asarray(W), losses(self.objective, W), jnp.asarray(strengths), jnp.asarray(xi))
+        loss = losses(self.objective, W.reshape(-1, *W.shape[-2:])).reshape(ts.shape)
+        return DecoupledCurve(ts, jnp.asarray(W), loss, jnp.asarray(strengths), jnp.asarray(xi), self)
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The network at times (time,), in its own frames: what does not belong to a mode stays as it is."""
-        curve = self(ts)
-        change = np.asarray(curve.layer_weights - self.layer_weights[None])
-        weights = [
-            jnp.asarray(np.asarray(W) + _between(above, change[:, l], below))
-            for l, (W, (below, above)) in enumerate(zip(self.network.weights, pairwise(self.frames), strict=True))
-        ]
-        networks = jax.tree.unflatten(jax.tree.structure(self.network), weights)
-        return Trajectory(curve.ts, networks, objective=self.objective)
+        return Trajectory(checked_times(ts), self.weights(ts), objective=self.objective)
 
     def _moved(self, ts: np.ndarray) -> np.ndarray:
         """xi at times, shape (time, layer, mode)."""
@@ -87,9 +111,10 @@ class Decoupled(eqx.Module):
 
 def _between(above: Array, values: np.ndarray, below: Array) -> np.ndarray:
     """R diag(values) R'^T at every time."""
-    return (np.asarray(above) * values[:, None, :]) @ np.asarray(below).T
+    return (np.asarray(above) * values[..., None, :]) @ np.asarray(below).T
 
 
+@checks_arguments
 def decoupled(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Decoupled:
     r"""Gradient flow of a network that is aligned with the modes of the data, at any depth, balanced or not.
 
@@ -116,7 +141,7 @@ def decoupled(objective: SquaredError, network: Network, *, tolerance: float = T
 
     Source: Saxe, McClelland and Ganguli (2014), section 1 and appendix A, for balanced layers and depth 2.
     """
-    check_question(objective, network)
+    check_objective(objective)
     found = shared_frames(objective, [np.asarray(W) for W in network.weights])
     name = "decoupled modes"
     checks = (

@@ -10,11 +10,12 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arguments import checks_arguments
 from ..network import Network
 from ..sequences import ROUNDING, TaskSequence
 from ..trajectory import Trajectory
 from .assumptions import TOLERANCE, NotExact
-from .lambda_balanced import TwoLayer, two_layer
+from .lambda_balanced import TwoLayer, TwoLayerState, two_layer
 from .question import checked_times
 
 
@@ -36,6 +37,12 @@ class SequenceState(eqx.Module):
     tasks: TaskSequence
     warning: str | None = eqx.field(static=True, default=None)
     """Why late times are not to be trusted, and in which task; None where they are."""
+    _solution: Any = None
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """W_1 and W_2, each (time, d_l, d_{l-1}), integrated when asked."""
+        return self._solution.weights(self.ts).weights
 
     @property
     def end_to_end(self) -> Array:
@@ -98,7 +105,22 @@ class Sequence(eqx.Module):
         for k, state in enumerate(states[1:], start=1):
             factor = jnp.where((task == k)[:, None, None], state.factor, factor)
         warnings = [f"task {k}: {state.warning}" for k, state in enumerate(states, start=1) if state.warning]
-        return SequenceState(ts, factor, task, self.tasks, "; ".join(warnings) or None)
+        return SequenceState(ts, factor, task, self.tasks, "; ".join(warnings) or None, self)
+
+    def limit(self) -> TwoLayerState:
+        """The state for t to infinity if the last task goes on for ever."""
+        return self.parts[-1].limit()
+
+    def weights(self, ts: Any) -> Network:
+        """The network at times `ts` (time,) in any order, with a leading time axis."""
+        order = np.argsort(np.asarray(_checked(self.tasks, ts)), kind="stable")
+        networks = self.trajectory(np.asarray(ts, dtype=float)[order]).networks
+        return jax.tree.map(lambda W: W[np.argsort(order)], networks)
+
+    @property
+    def warning(self) -> str | None:
+        """Why late times are not to be trusted, and in which task; None where they are."""
+        return self(np.array([self.tasks.total])).warning
 
     @property
     def limit_losses(self) -> Array:
@@ -135,6 +157,7 @@ class Sequence(eqx.Module):
         return Trajectory(ts, networks, objective=self.tasks)
 
 
+@checks_arguments
 def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLERANCE) -> Sequence:
     r"""The exact gradient flow of a lambda-balanced two-layer network through tasks learned one after another.
 

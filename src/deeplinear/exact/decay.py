@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._arguments import check_decay, checks_arguments
 from ..decayed_modes import decay_thresholds as decay_thresholds
 from ..decayed_modes import decayed_fixed_points as decayed_fixed_points
 from ..network import Network
 from .grids import finite_grid
 from .modes import mode_strength
-from .question import check_decay, checked_times, imbalances
+from .question import checked_times, imbalances
 
 
 def decayed_mode_strength(ts: Any, u0: Any, s: Any, gamma: Any, input_variance: Any = 1.0) -> np.ndarray:
@@ -36,6 +37,7 @@ def decayed_mode_strength(ts: Any, u0: Any, s: Any, gamma: Any, input_variance: 
     return mode_strength(ts, u0, s - gamma, 2, input_variance)
 
 
+@checks_arguments
 def decayed_imbalance(network: Network, ts: Any, weight_decay: float) -> tuple[Float[Array, "time _ _"], ...]:
     r"""Imbalance of every junction along the flow of any objective with weight decay $\gamma$.
 

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from .grids import refuse_negative
+from .._arguments import check_times
+from .._arrays import floats, number
 from .modes import mode_strength
-from .pair import unbalanced_pair
+from .pair import WEIGHT, unbalanced_pair
 
 BALANCED = 1e-14  # relative spread of moduli that is rounding
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)  # error below 1e-16 on a panel of length 1
@@ -43,12 +44,9 @@ def unbalanced_mode(ts: Any, weights: Any, s: Any, input_variance: Any = 1.0) ->
 
     Source: Saxe, McClelland and Ganguli (2014), section 2, without its equal weights.
     """
-    ts, xi, s, c = (np.asarray(a, dtype=float) for a in (ts, weights, s, input_variance))
-    for name, a, ndim in (("ts", ts, 1), ("weights", xi, 1), ("s", s, 0), ("input_variance", c, 0)):
-        if a.ndim != ndim or not a.size or not np.isfinite(a).all():
-            raise ValueError(f"`{name}`: got shape {a.shape}; give {'a number' if not ndim else 'a list'}, all finite")
-    refuse_negative(ts)
-    if c < 0 or (c == 0 and s != 0):
+    ts, xi = check_times(ts), floats("weights", weights, 1, "(layer,)", largest=WEIGHT)
+    s, c = number("s", s, "a finite number"), number("input_variance", input_variance, "a finite number")
+    if c < 0 or (c == 0 and s != 0) or abs(s) > WEIGHT**2 * c:
         raise ValueError(f"`input_variance`: got {c} with s = {s}; no data has such a mode")
     if is_still(xi, s, c):
         return np.tile(xi, (ts.size, 1))

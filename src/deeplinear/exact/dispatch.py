@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import numpy as np
 
+from .._arguments import checks_arguments
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
@@ -15,7 +16,7 @@ from .assumptions import TOLERANCE, Check, NearMiss, NotExact
 from .end_to_end import Balanced, balanced
 from .lambda_balanced import TwoLayer, TwoLayerState, two_layer
 from .one_layer import Regression, regression
-from .question import check_question, imbalances
+from .question import check_objective, imbalances
 
 IMBALANCE_COUNTS = 0.15
 """Error by an imbalance C, relative to |C| / |W*|: 0.04 to 0.5 in simulations of unbalanced two-layer starts."""
@@ -155,15 +156,30 @@ class Approximation(eqx.Module):
         """The state at times (time,)."""
         return self.solution(ts)
 
+    def limit(self) -> TwoLayerState:
+        """The state for t to infinity."""
+        return self.solution.limit()
+
+    def weights(self, ts: Any) -> Network:
+        """The network at times (time,), with a leading time axis."""
+        return self.solution.weights(ts)
+
+    @property
+    def warning(self) -> str | None:
+        """Why late times are not to be trusted, and from when on; None where they are."""
+        return self.solution.warning
+
     def trajectory(self, ts: Any) -> Trajectory:
         """The network at times (time,)."""
         return self.solution.trajectory(ts)
 
 
 Solution = Regression | Decoupled | TwoLayer | Balanced
-"""Callable with times (time,), for `ts`, `end_to_end` and `loss`; `checks` and `trajectory(ts)` beside it."""
+"""Callable with times (time,), for `ts`, `end_to_end`, `loss`, `weights`, `gram_in`, `gram_out` and `warning`; beside
+it `limit()`, `weights(ts)`, `trajectory(ts)`, `warning` and `checks`."""
 
 
+@checks_arguments
 def applicable(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Applicability:
     """Which theorems apply to gradient flow from `network`, and by how much the others fail: a table of `Check`s.
 
@@ -185,6 +201,7 @@ def applicable(objective: SquaredError, network: Network, *, tolerance: float = 
     return Applicability(tuple(measured))
 
 
+@checks_arguments
 def solve(
     objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, approximate: bool = False
 ) -> Solution | Approximation:
@@ -228,7 +245,7 @@ def theorem_of(solution: Solution) -> Theorem:
 
 
 def _check(objective: SquaredError, network: Network, tolerance: float) -> None:
-    check_question(objective, network)
+    check_objective(objective)
     if not tolerance >= 0:
         raise ValueError(f"`tolerance`: got {tolerance}; give a relative violation of at least 0")
 

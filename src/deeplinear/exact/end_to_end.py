@@ -12,7 +12,7 @@ network moves as this one does, in hidden frames that stay.
 from collections.abc import Iterator
 from functools import reduce
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,12 +21,15 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.integrate import DOP853
 
-from .._linalg import rank_tolerance
+from .._arguments import checks_arguments
+from .._arrays import LARGEST, floats
+from .._checks import check_whole
+from .._linalg import on_device, rank_tolerance
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import TOLERANCE, Check, require
-from .question import check_question, checked_times, imbalances, losses
+from .question import Answer, check_objective, checked_times, imbalances, losses
 
 RTOL = 3e-14  # near the finest that float64 allows an explicit method
 FAINT = 1e-3  # times RTOL times the smallest start: the absolute tolerance, so that small modes are not lost
@@ -34,7 +37,7 @@ REACH = 3.0  # longest step, times the fastest rate: half of what is stable, bey
 AT_REST = 1e-14  # residual along the modes, relative to its parts, that is rounding: nothing moves any more
 
 
-class BalancedCurve(eqx.Module):
+class BalancedCurve(Answer):
     """What is known of a 0-balanced network at every time."""
 
     ts: Float[Array, " time"]
@@ -42,6 +45,18 @@ class BalancedCurve(eqx.Module):
     loss: Float[Array, " time"]
     layer_singular_values: Float[Array, "time mode"]
     """Singular values of every layer, one each for the rank of the network, descending; their h-th powers are W's."""
+    _core: tuple[Array, ...]
+    _frames: tuple[Array, ...]
+    warning: str | None = eqx.field(static=True, default=None)
+    """Why late times are not to be trusted: None, they are."""
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """W_1, ..., W_h, each (time, d_l, d_{l-1})."""
+        weights = list(self._core)
+        for l, R in enumerate(self._frames):
+            weights[l], weights[l + 1] = R @ weights[l], weights[l + 1] @ R.T
+        return tuple(weights)
 
 
 class Balanced(eqx.Module):
@@ -57,37 +72,47 @@ class Balanced(eqx.Module):
 
     def __call__(self, ts: Any) -> BalancedCurve:
         """End-to-end matrix, loss and singular values at times (time,); `ValueError` for bad times."""
-        trajectory = self._core_trajectory(ts)
-        layers = [np.asarray(A) for A in trajectory.networks.weights]
+        ts, core = self._core_at(ts)
+        layers = [np.asarray(A) for A in core]
         W = reduce(lambda below, A: A @ below, layers)
-        values = np.linalg.svd(layers[0], compute_uv=False)
-        return BalancedCurve(trajectory.ts, jnp.asarray(W), losses(self.objective, W), jnp.asarray(values))
+        values = jnp.asarray(np.linalg.svd(layers[0], compute_uv=False))
+        return BalancedCurve(ts, jnp.asarray(W), losses(self.objective, W), values, core, self.frames)
+
+    def limit(self) -> BalancedCurve:
+        """Not known: raises `ValueError`, for the equation is integrated and has no closed form to take to infinity."""
+        raise ValueError(
+            "`limit`: the end-to-end flow has no closed form at infinite time; `gradient_flow(objective, network)` "
+            "runs to a certified critical point"
+        )
+
+    def weights(self, ts: Any) -> Network:
+        """The network at times (time,), with a leading time axis."""
+        return jax.tree.unflatten(jax.tree.structure(self.network), self(ts).weights)
+
+    @property
+    def warning(self) -> None:
+        """Why late times are not to be trusted: None, they are."""
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The network at times (time,)."""
-        trajectory = self._core_trajectory(ts)
-        weights = list(trajectory.networks.weights)
-        for l, R in enumerate(self.frames):
-            weights[l], weights[l + 1] = R @ weights[l], weights[l + 1] @ R.T
-        networks = jax.tree.unflatten(jax.tree.structure(self.network), weights)
-        return Trajectory(trajectory.ts, networks, objective=self.objective)
+        return Trajectory(checked_times(ts), self.weights(ts), objective=self.objective)
 
-    def _core_trajectory(self, ts: Any) -> Trajectory:
+    def _core_at(self, ts: Any) -> tuple[Array, tuple[Array, ...]]:
+        """The times, and the layers of the smallest network at each."""
         ts = checked_times(ts)
         asked = np.asarray(ts)
-        factor = float(self.objective.factor)
-        sigma_yx, sigma_xx = factor * np.asarray(self.objective.sigma_yx), factor * np.asarray(self.objective.sigma_xx)
+        inputs = _Inputs.of(self.objective)
         start = [np.asarray(A) for A in self.core.weights]
         order = np.argsort(asked, kind="stable")
         layers: list[Any] = [np.empty((asked.size, *A.shape)) for A in start]
-        states = _integrated(start, sigma_yx, sigma_xx, asked[order])
+        states = _integrated(start, inputs, asked[order])
         for i, now in zip(order, states, strict=True):
             for kept, A in zip(layers, now, strict=True):
                 kept[i] = A
-        networks = jax.tree.unflatten(jax.tree.structure(self.core), [jnp.asarray(A) for A in layers])
-        return Trajectory(ts, networks)
+        return ts, tuple(jnp.asarray(A) for A in layers)
 
 
+@checks_arguments
 def balanced(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Balanced:
     r"""Gradient flow of a 0-balanced network of any depth, for any $\Sigma_{xx}$, from its end-to-end matrix alone.
 
@@ -109,7 +134,7 @@ def balanced(objective: SquaredError, network: Network, *, tolerance: float = TO
 
     Source: Arora, Cohen and Hazan (2018), theorem 1.
     """
-    check_question(objective, network)
+    check_objective(objective)
     layers = [np.asarray(W) for W in network.weights]
     largest = max(float(np.linalg.norm(W, 2)) for W in layers)
     off = max((float(np.linalg.norm(C, 2)) for C in imbalances(layers)), default=0.0) / max(largest**2, 1e-300)
@@ -119,7 +144,8 @@ def balanced(objective: SquaredError, network: Network, *, tolerance: float = TO
     return Balanced(objective, network, checks, Network(core), tuple(jnp.asarray(R) for R in frames))
 
 
-def end_to_end_velocity(W: Float[Array, "out in"], residual: Float[Array, "out in"], depth: int) -> Array:
+@checks_arguments
+def end_to_end_velocity(W: Any, residual: Any, depth: int) -> Array:
     r"""$\dot W = \sum_{l=1}^h (W W^T)^{(h-l)/h} \, \Xi \, (W^T W)^{(l-1)/h}$ of a 0-balanced network of h layers.
 
     `residual` is $\Xi$, minus the gradient of any objective with respect to W; both (d_y, d_x). In the singular
@@ -132,6 +158,11 @@ def end_to_end_velocity(W: Float[Array, "out in"], residual: Float[Array, "out i
     Source: Arora, Cohen and Hazan (2018), eq. (5). Never through eigenvalues of $W^T W$: their rounding, at the power
     1/h, is far larger.
     """
+    W, residual = floats("W", W, 2, "(d_y, d_x)", largest=LARGEST), floats("residual", residual, 2, "(d_y, d_x)")
+    if W.shape != residual.shape:
+        raise ValueError(f"`residual`: has shape {residual.shape}, but W has {W.shape}; both are (d_y, d_x)")
+    depth = check_whole("depth", depth, 1, 10**6)
+    W, residual = on_device(W), on_device(residual)
     U, s, Vt = jnp.linalg.svd(W, full_matrices=True)
     s = jnp.where(s > rank_tolerance(max(W.shape)) * s[0], s, 0.0)  # rounding, which small powers would blow up
     out, into = (jnp.zeros(n).at[: s.size].set(s) for n in W.shape)
@@ -158,14 +189,37 @@ def _smallest(layers: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarr
     return [*core, layers[-1] @ frames[-1]], frames
 
 
-def _integrated(
-    start: list[np.ndarray], sigma_yx: np.ndarray, sigma_xx: np.ndarray, ts: np.ndarray
-) -> Iterator[list[np.ndarray]]:
+class _Inputs(NamedTuple):
+    """The moments, times the factor of the loss scale."""
+
+    sigma_yx: np.ndarray
+    sigma_xx: np.ndarray
+    optimum: np.ndarray
+    root: np.ndarray | None  # where products with sigma_xx lose the small variances, else None
+    share: float  # of the smallest variance in the largest, where that matters: below it nothing is at rest
+
+    @classmethod
+    def of(cls, objective: SquaredError) -> "_Inputs":
+        factor, optimum = float(objective.factor), np.asarray(objective.optimum)
+        moments = factor * np.asarray(objective.sigma_yx), factor * np.asarray(objective.sigma_xx)
+        if not objective.graded:
+            return cls(*moments, optimum, None, 1.0)
+        variances = objective.second_moment.variances
+        return cls(*moments, optimum, factor**0.5 * np.asarray(objective.root_xx), variances[-1] / variances[0])
+
+    def residual(self, W: np.ndarray) -> np.ndarray:
+        """Minus the gradient with respect to the end-to-end matrix."""
+        if self.root is None:
+            return self.sigma_yx - W @ self.sigma_xx
+        return ((self.optimum - W) @ self.root) @ self.root.T
+
+
+def _integrated(start: list[np.ndarray], inputs: _Inputs, ts: np.ndarray) -> Iterator[list[np.ndarray]]:
     """Layers at sorted times."""
     shapes = [A.shape for A in start]
     cuts = np.cumsum([A.size for A in start])[:-1]
     split = lambda y: [part.reshape(shape) for part, shape in zip(np.split(y, cuts), shapes, strict=True)]
-    field = lambda _, y: np.concatenate([slope.ravel() for slope in _slopes(split(y), sigma_yx, sigma_xx)])
+    field = lambda _, y: np.concatenate([slope.ravel() for slope in _slopes(split(y), inputs)])
     values = np.linalg.svd(start[0], compute_uv=False)
     atol = FAINT * RTOL * float(np.min(values, where=values > 0, initial=1.0))
     y, t, step = np.concatenate([A.ravel() for A in start]), 0.0, None
@@ -175,20 +229,20 @@ def _integrated(
             stepper = DOP853(field, t, y, end, rtol=RTOL, atol=atol, first_step=step and min(step, end - t))
             while stepper.status == "running" and not rest:
                 before = stepper.h_abs
-                stepper.max_step = REACH / max(_sharpness(split(stepper.y), sigma_xx), 1e-290)
+                stepper.max_step = REACH / max(_sharpness(split(stepper.y), inputs.sigma_xx), 1e-290)
                 message = stepper.step()
                 if stepper.status == "failed":
                     raise RuntimeError(f"the end-to-end flow could not be integrated at t = {stepper.t:.6g}: {message}")
                 step = before if stepper.status == "finished" else stepper.h_abs  # the last one is cut short
-                rest = _at_rest(split(stepper.y), sigma_yx, sigma_xx)
+                rest = _at_rest(split(stepper.y), inputs)
             t, y = end, stepper.y
         yield split(y)
 
 
-def _slopes(layers: list[np.ndarray], sigma_yx: np.ndarray, sigma_xx: np.ndarray) -> list[np.ndarray]:
+def _slopes(layers: list[np.ndarray], inputs: _Inputs) -> list[np.ndarray]:
     """W_{l+1:h}^T Xi W_{1:l-1}^T of every layer."""
     below = list(accumulate(layers, lambda below, A: A @ below))
-    above, slopes = sigma_yx - below[-1] @ sigma_xx, []
+    above, slopes = inputs.residual(below[-1]), []
     for A, product in zip(layers[:0:-1], below[-2::-1], strict=True):
         slopes.append(above @ product.T)
         above = A.T @ above
@@ -201,11 +255,11 @@ def _sharpness(layers: list[np.ndarray], sigma_xx: np.ndarray) -> float:
     return h * float(np.linalg.norm(layers[0], 2)) ** (2 * h - 2) * float(np.linalg.norm(sigma_xx, 2))
 
 
-def _at_rest(layers: list[np.ndarray], sigma_yx: np.ndarray, sigma_xx: np.ndarray) -> bool:
+def _at_rest(layers: list[np.ndarray], inputs: _Inputs) -> bool:
     """Whether the residual vanishes along the rows and the columns of W, up to rounding."""
-    fitted = reduce(lambda below, A: A @ below, layers) @ sigma_xx
-    residual = sigma_yx - fitted
-    allowed = AT_REST * (np.linalg.norm(sigma_yx) + np.linalg.norm(fitted))
+    W = reduce(lambda below, A: A @ below, layers)
+    residual, fitted = inputs.residual(W), np.linalg.norm(W @ inputs.sigma_xx)
+    allowed = AT_REST * inputs.share * (np.linalg.norm(inputs.sigma_yx) + fitted)
     if len(layers) == 1:
         return bool(np.linalg.norm(residual) <= allowed)
     rows, columns = np.linalg.qr(layers[0].T)[0], np.linalg.qr(layers[-1])[0]

@@ -4,6 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays import floats
+
+LARGEST = 1e300
+"""Strengths up to here; times have no limit."""
 Values = np.ndarray | np.floating
 """What arithmetic makes of arrays of any shape: numpy turns those without axes into numbers."""
 
@@ -14,10 +18,9 @@ def finite_grid(**named: Any) -> list[np.ndarray]:
     The shape is (time, mode), without axes that no argument has. Raises `ValueError` for values that are not finite and
     shapes that do not fit.
     """
-    arrays = {key: np.asarray(value, dtype=float) for key, value in named.items()}
-    for key, a in arrays.items():
-        if not np.all(np.isfinite(a)):
-            raise ValueError(f"`{key}`: every value must be finite, but one is {a[~np.isfinite(a)].flat[0]}")
+    arrays = {
+        key: floats(key, value, empty=True, largest=np.inf if key == "ts" else LARGEST) for key, value in named.items()
+    }
     along, *modes = arrays.values()
     try:
         modes = np.broadcast_arrays(*modes)

@@ -11,6 +11,8 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arguments import check_decay, check_times, checks_arguments
+from .._arrays import traced
 from .._linalg import thin_svd
 from ..network import Network
 from ..objectives import SquaredError
@@ -20,6 +22,7 @@ from .assumptions import TOLERANCE, Check, require
 
 THEOREM = "two-layer Riccati"
 EPS = float(np.finfo(float).eps)
+LATE = 1e300  # a time later than any that matters
 LOST = 1e-9  # relative error by rounding from which on a start on a saddle's stable manifold is warned of
 
 
@@ -39,6 +42,7 @@ class TwoLayerState(eqx.Module):
     objective: SquaredError
     warning: str | None = eqx.field(static=True, default=None)
     """Why late times are not to be trusted, and from when on; None where they are."""
+    _solution: Any = None
 
     @property
     def qqt(self) -> Array:
@@ -61,13 +65,26 @@ class TwoLayerState(eqx.Module):
         return _block(self.factor, self._d_x, None, self._d_x, None)
 
     @property
+    def weights(self) -> tuple[Array, ...]:
+        """W_1 and W_2, each (time, d_l, d_{l-1}), integrated when asked: see `TwoLayer.weights`.
+
+        `ValueError` for the state at infinity, whose hidden rotation is not known.
+        """
+        if self._solution is None:
+            raise ValueError(
+                "`weights`: at infinite time the rotation of the hidden layer has no closed form; take "
+                "`solution.weights(ts)` at a late time"
+            )
+        return self._solution.weights(self.ts).weights
+
+    @property
     def loss(self) -> Array:
         """The objective at W (without the penalty of a weight decay), (time,)."""
         return _losses(self.objective, self.end_to_end)
 
     @property
     def _d_x(self) -> int:
-        return self.objective.optimum.shape[1]
+        return self.objective.optimum.shape[-1]
 
 
 class TwoLayer(eqx.Module):
@@ -94,9 +111,9 @@ class TwoLayer(eqx.Module):
 
         Rounding errs by about 1e-14 of Q Q^T, and of W, at any time.
         """
-        given = _checked_times(ts)
+        given = check_times(ts, single=True)
         ts, Y = _factors(*self._parts, given)
-        return TwoLayerState(ts, Y, self.objective, self._warning(given))
+        return TwoLayerState(ts, Y, self.objective, self._warning(given), self)
 
     def limit(self) -> TwoLayerState:
         """The state for t to infinity.
@@ -113,7 +130,7 @@ class TwoLayer(eqx.Module):
         of 9th order, to about 1e-12 (one hidden neuron, or one input and one output: closed form). The part of a wide
         layer outside the span of the start's columns stays 0. `ts` as for a call.
         """
-        ts = jnp.asarray(_checked_times(ts))
+        ts = jnp.asarray(check_times(ts, single=True))
         d_x = self.network.widths[0]
         Q = _hidden(*self._parts, self.network, self.lam, jnp.atleast_1d(ts))
         Q = Q.reshape(*ts.shape, *Q.shape[1:])
@@ -122,8 +139,13 @@ class TwoLayer(eqx.Module):
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The networks at `ts` (time,) as a `Trajectory`, for `deeplinear.measure`."""
-        ts = jnp.atleast_1d(jnp.asarray(_checked_times(ts)))
+        ts = jnp.atleast_1d(jnp.asarray(check_times(ts, single=True)))
         return Trajectory(ts, self.weights(ts), objective=self.objective)
+
+    @property
+    def warning(self) -> str | None:
+        """Why late times are not to be trusted, and from when on; None where they are."""
+        return self._warning(np.array(LATE))
 
     @property
     def _parts(self) -> tuple[riccati.Flow, Array, Array, bool]:
@@ -147,6 +169,7 @@ class TwoLayer(eqx.Module):
         )
 
 
+@checks_arguments
 def two_layer(
     objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, weight_decay: Any = 0.0
 ) -> TwoLayer:
@@ -176,15 +199,14 @@ def two_layer(
     3.1 (any lambda); one input and one output: Saxe, McClelland & Ganguli (2014), appendix.
     """
     checks = _structure(objective, network, tolerance)
-    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((objective, network, weight_decay)))
-    if not traced and not (np.ndim(weight_decay) == 0 and np.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
+    check_decay(weight_decay)
+    is_traced = traced(objective, network, weight_decay)
     if any(W.dtype != float for W in network.weights):
         network = Network([W.astype(float) for W in network.weights])
     modes, variance = _modes(objective)
-    decay = weight_decay if traced else np.float64(weight_decay)
+    decay = weight_decay if is_traced else np.float64(weight_decay)
     flow, lam = _prepared(network.weights, modes, variance, objective.factor, decay)
-    if traced:
+    if is_traced:
         checks = []
     else:
         checks += [] if objective.whitened else _input_checks(objective, network, float(variance), tolerance)
@@ -237,15 +259,7 @@ def _losses(objective: SquaredError, W: Array) -> Array:
 
 def _structure(objective: Any, network: Any, tolerance: float) -> list[Check]:
     """What can be checked of shapes alone; raises if any of it fails."""
-    if not isinstance(network, Network):
-        raise ValueError(f"`network`: got a {type(network).__name__}; give a Network")
     squared = isinstance(objective, SquaredError)
-    if squared and objective.optimum.shape != (network.widths[-1], network.widths[0]):
-        d_y, d_x = objective.optimum.shape
-        raise ValueError(
-            f"`network`: goes from {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective from "
-            f"{d_x} to {d_y}"
-        )
     checks = [
         Check(THEOREM, "the objective is a SquaredError", 0.0 if squared else np.inf, tolerance),
         Check(THEOREM, "the network has two layers", 0.0 if network.depth == 2 else np.inf, tolerance),
@@ -255,12 +269,11 @@ def _structure(objective: Any, network: Any, tolerance: float) -> list[Check]:
 
 def _input_checks(objective: SquaredError, network: Network, variance: float, tolerance: float) -> list[Check]:
     check = lambda assumption, violation: Check(THEOREM, assumption, float(violation), tolerance)
-    P = np.asarray(objective.sigma_xx) / variance
-    identity, projector = np.abs(P - np.eye(len(P))).max(), np.linalg.norm(P @ P - P, 2)
-    if identity <= projector:
-        return [check("sigma_xx is a multiple of the identity", identity)]
-    W1 = np.asarray(network.weights[0])
-    unseen = np.linalg.norm(W1 - W1 @ P) / max(np.linalg.norm(W1), np.finfo(float).tiny)
+    moment, W1 = objective.second_moment, np.asarray(network.weights[0])
+    projector = np.abs(moment.variances / variance - 1).max(initial=0.0)
+    if moment.rank == W1.shape[1]:
+        return [check("sigma_xx is a multiple of the identity", projector)]
+    unseen = np.linalg.norm(W1 - (W1 @ moment.axes) @ moment.axes.T) / max(np.linalg.norm(W1), np.finfo(float).tiny)
     if projector > tolerance:
         return [check("sigma_xx is a multiple of the identity or of a projector", projector)]
     return [
@@ -282,18 +295,6 @@ def _balance_checks(network: Network, Q: np.ndarray, weight_decay: Any, toleranc
     if weight_decay != 0:
         checks.append(check("lambda = 0 where weights decay", abs(lam) / size))
     return checks
-
-
-def _checked_times(ts: Any) -> Array | np.ndarray:
-    """The times, traced or in numpy, from which a compiled function takes them at less cost than from JAX."""
-    ts = ts if isinstance(ts, Tracer) else np.asarray(ts, dtype=float)
-    if ts.ndim > 1:
-        raise ValueError(f"`ts`: has shape {ts.shape}; give one time or a vector of times")
-    if isinstance(ts, Tracer):
-        return ts.astype(float)
-    if not (np.isfinite(ts) & (ts >= 0)).all():
-        raise ValueError("`ts`: every time must be finite and >= 0; for the end of time see `limit()`")
-    return ts
 
 
 @partial(jax.jit, static_argnums=3)

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._arguments import check_decay, checks_arguments
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import Check, require
-from .question import Curve, check_decay, check_question, checked_times, input_spectrum
+from .question import Curve, check_objective, checked_times
 
 
 class Regression(eqx.Module):
@@ -34,8 +35,24 @@ class Regression(eqx.Module):
         start, limit, optimum = self._start[None], self._limit[None], self._optimum[None]
         # written as what is left, so that the loss keeps its digits where W is at its target to rounding
         left = (start - limit) * decay + (limit - optimum)
-        excess = self.objective.factor / 2 * jnp.sum(left**2 * self._variances[None, None, :], axis=(1, 2))
-        return Curve(ts, (start * decay + limit * rise) @ self._Q.T, self.objective.minimum + excess)
+        return Curve(ts, (start * decay + limit * rise) @ self._Q.T, self._loss(left))
+
+    def limit(self) -> Curve:
+        """The state for t to infinity, without a time axis; what lies along inputs that never occur stays."""
+        end = jnp.where(self._rates[None, :] > 0, self._limit, self._start)
+        return Curve(jnp.array(jnp.inf), end @ self._Q.T, self._loss(end - self._optimum))
+
+    def weights(self, ts: Any) -> Network:
+        """The network at times (time,), with a leading time axis."""
+        return self.trajectory(ts).networks
+
+    @property
+    def warning(self) -> None:
+        """Why late times are not to be trusted: None, they are."""
+
+    def _loss(self, left: Array) -> Array:
+        excess = jnp.sum(left**2 * self._variances[(None,) * (left.ndim - 1)], axis=(-2, -1))
+        return self.objective.minimum + self.objective.factor / 2 * excess
 
     def trajectory(self, ts: Any) -> Trajectory:
         """The network at times (time,)."""
@@ -44,6 +61,7 @@ class Regression(eqx.Module):
         return Trajectory(curve.ts, networks, objective=self.objective)
 
 
+@checks_arguments
 def regression(objective: SquaredError, network: Network, *, weight_decay: Any = 0.0) -> Regression:
     r"""Gradient flow of a network of one layer, for any $\Sigma_{xx}$, singular ones included.
 
@@ -62,12 +80,12 @@ def regression(objective: SquaredError, network: Network, *, weight_decay: Any =
 
     Source: Le Cun, Kanter and Solla (1991), Phys. Rev. Lett. 66; with sources it is the variation of constants.
     """
-    check_question(objective, network)
+    check_objective(objective)
     off = 0.0 if network.depth == 1 else float("inf")
     checks = require([Check("regression", "the network has one layer", off, 0.0)])
     check_decay(weight_decay)
     W0, optimum, factor = network.weights[0], objective.optimum, objective.factor
-    variances, Q = input_spectrum(objective)
+    variances, Q = objective.input_spectrum
     rates = factor * variances + weight_decay
     share = jnp.where(rates > 0, factor * variances / jnp.where(rates > 0, rates, 1.0), 0.0)
     rotated = optimum @ Q

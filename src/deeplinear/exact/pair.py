@@ -6,6 +6,8 @@ import numpy as np
 
 from .grids import Values, finite_grid, refuse_negative
 
+WEIGHT = 1e75  # the fourth power of weights, and of the root of a target, stays within float64
+
 
 def unbalanced_pair(ts: Any, w1: Any, w2: Any, s: Any, input_variance: Any = 1.0) -> tuple[np.ndarray, np.ndarray]:
     r"""Weights (w1, w2) at times ts of $\dot w_1 = w_2 (s - c w_1 w_2)$, $\dot w_2 = w_1 (s - c w_1 w_2)$.
@@ -29,8 +31,7 @@ def unbalanced_pair(ts: Any, w1: Any, w2: Any, s: Any, input_variance: Any = 1.0
     """
     t, w1, w2, s, c = finite_grid(ts=ts, w1=w1, w2=w2, s=s, input_variance=input_variance)
     refuse_negative(t)
-    if (c <= 0).any():
-        raise ValueError(f"`input_variance`: a variance must be positive here, but one is {c.min()}")
+    _check_size(w1, w2, s, c)
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         turn = _log_gain(c * t, w1, w2, s / c)
         p, q = w1 + w2, w1 - w2
@@ -57,8 +58,7 @@ def unbalanced_pair_time(u1: Any, w1: Any, w2: Any, s: Any, input_variance: Any 
     array([0.2476, 0.802 ,    inf])
     """
     u1, w1, w2, s, c = finite_grid(u1=u1, w1=w1, w2=w2, s=s, input_variance=input_variance)
-    if (c <= 0).any():
-        raise ValueError(f"`input_variance`: a variance must be positive here, but one is {c.min()}")
+    _check_size(w1, w2, s, c)
     u0, kept, side = w1 * w2, ((w1 - w2) * (w1 + w2)) ** 2, np.where(w1 * w2 < 0, -1.0, 1.0)
     met = ((u1 - u0) * (s / c - u1) > 0) & ((kept > 0) | (u0 * u1 > 0))  # equal moduli never pass 0
     # below zero p^2 is the smaller square: there the roles of p and q, of s and -s are changed
@@ -73,6 +73,15 @@ def unbalanced_pair_time(u1: Any, w1: Any, w2: Any, s: Any, input_variance: Any 
         times = np.log1p(2 * k * gained / ((x0 + low) * left)) / k
         times = np.where(k == 0, (1 / end - 1 / start) / 2, times) / c
     return np.where(u1 == u0, 0.0, np.where(met, times, np.inf))
+
+
+def _check_size(w1: Values, w2: Values, s: Values, c: Values) -> None:
+    """`ValueError` for variances that are not positive, and where squares of weights and targets leave float64."""
+    if (c <= 0).any():
+        raise ValueError(f"`input_variance`: a variance must be positive here, but one is {c.min()}")
+    for name, values in (("w1", w1), ("w2", w2), ("s", np.sqrt(np.abs(s) / c))):
+        if (np.abs(values) > WEIGHT).any():
+            raise ValueError(f"`{name}`: makes weights beyond {WEIGHT:g}, whose powers leave float64; rescale it")
 
 
 def _log_gain(t: Values, w1: Values, w2: Values, sigma: Values) -> np.ndarray:

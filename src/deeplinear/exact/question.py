@@ -4,6 +4,7 @@ A solution is made from (objective, network) and holds its `checks`. `solution(t
 end-to-end matrix and the loss at these times, and more where more is known; `solution.trajectory(ts)` has the weights.
 """
 
+from abc import abstractmethod
 from itertools import pairwise
 from typing import Any
 
@@ -11,20 +12,50 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from .._linalg import rank_tolerance
+from .._arguments import check_times
 from ..network import Network
 from ..objectives import SquaredError
 
 
-class Curve(eqx.Module):
-    """What is known at every time of a run, without weights."""
+class Answer(eqx.Module):
+    """What every solution says at times `ts`: `end_to_end`, `loss`, `weights`, `gram_in`, `gram_out`, `warning`.
 
-    ts: Float[Array, " time"]
-    end_to_end: Float[Array, "time out in"]
-    loss: Float[Array, " time"]
+    Arrays have a leading time axis; a `limit()` has none.
+    """
+
+    @property
+    @abstractmethod
+    def weights(self) -> tuple[Array, ...]:
+        """W_1, ..., W_h, each (time, d_l, d_{l-1})."""
+
+    @property
+    def gram_in(self) -> Array:
+        """W_1^T W_1, (time, d_x, d_x)."""
+        W = self.weights[0]
+        return jnp.swapaxes(W, -1, -2) @ W
+
+    @property
+    def gram_out(self) -> Array:
+        """W_h W_h^T, (time, d_y, d_y)."""
+        W = self.weights[-1]
+        return W @ jnp.swapaxes(W, -1, -2)
+
+
+class Curve(Answer):
+    """What is known at every time of a run of one layer."""
+
+    ts: Float[Array, "*time"]
+    end_to_end: Float[Array, "*time out in"]
+    loss: Float[Array, "*time"]
+    warning: str | None = eqx.field(static=True, default=None)
+    """Why late times are not to be trusted: None, they are."""
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """The one layer, (time, d_y, d_x)."""
+        return (self.end_to_end,)
 
 
 def check_objective(objective: Any) -> None:
@@ -33,53 +64,15 @@ def check_objective(objective: Any) -> None:
         raise ValueError(f"`objective`: got a {type(objective).__name__}; exact solutions are known for SquaredError")
 
 
-def check_question(objective: Any, network: Network) -> None:
-    """`ValueError` unless the objective is a squared error of the network's inputs and outputs."""
-    check_objective(objective)
-    d_y, d_x = objective.optimum.shape
-    if (d_x, d_y) != (network.widths[0], network.widths[-1]):
-        raise ValueError(
-            f"`network`: maps {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective has {d_x} "
-            f"and {d_y}"
-        )
-
-
 def checked_times(ts: Any) -> Array:
-    """Times as a JAX vector; `ValueError` for another shape and, where they are concrete, for values that are no times.
-
-    Times need not be sorted.
-    """
-    if np.ndim(ts) != 1:
-        raise ValueError(f"`ts`: has shape {np.shape(ts)}; give a list of times")
-    if not isinstance(ts, Tracer):
-        ts = np.asarray(ts, dtype=float)
-        if not np.isfinite(ts).all():
-            raise ValueError(f"`ts`: every time must be finite, but one is {ts[~np.isfinite(ts)][0]}")
-        if (ts < 0).any():
-            raise ValueError(f"`ts`: times must be >= 0, but the smallest is {ts.min()}; count time from the start")
-    return jnp.asarray(ts, dtype=float)
-
-
-def check_decay(weight_decay: Any) -> None:
-    """`ValueError` for a weight decay that is concrete and negative or not finite."""
-    if not isinstance(weight_decay, Tracer) and not (np.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"`weight_decay`: got {weight_decay}; give a finite number of at least 0")
-
-
-def input_spectrum(objective: SquaredError) -> tuple[Array, Array]:
-    """Eigenvalues of sigma_xx, exactly 0 for inputs that never occur, and the eigenvectors in columns."""
-    d_x = objective.optimum.shape[1]
-    if objective.whitened:
-        return jnp.ones(d_x), jnp.eye(d_x)
-    variances, Q = jnp.linalg.eigh(objective.sigma_xx)
-    return jnp.where(variances > rank_tolerance(d_x) * variances[-1], variances, 0.0), Q
+    """Times as a vector of JAX's, in any order; `ValueError` for others, see `check_times`."""
+    return jnp.asarray(check_times(ts))
 
 
 def losses(objective: SquaredError, W: np.ndarray) -> Float[Array, " time"]:
     """Loss of every matrix (time, d_y, d_x), on the host: no shape has to be compiled."""
     gap = W - np.asarray(objective.optimum)
-    image = gap if objective.whitened else gap @ np.asarray(objective.sigma_xx)
-    excess = np.maximum(np.sum(gap * image, axis=(1, 2)), 0.0)
+    excess = np.sum((gap if objective.whitened else gap @ np.asarray(objective.root_xx)) ** 2, axis=(1, 2))
     return jnp.asarray(float(objective.minimum) + float(objective.factor) / 2 * excess)
 
 

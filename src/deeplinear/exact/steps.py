@@ -4,15 +4,18 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from .._arguments import checks_arguments
+from .._arrays import LARGEST, floats, number, traced
+from .._checks import check_whole
 from ..network import Network
 from ..objectives import SquaredError
 from .assumptions import TOLERANCE, Check, require
-from .question import Curve, check_objective, check_question, gradients, input_spectrum
+from .question import Curve, check_objective, gradients
 
 
+@checks_arguments
 def descent_regression(objective: SquaredError, network: Network, learning_rate: Any, ks: Any) -> Curve:
     r"""Gradient descent of one layer after k steps, for any $\Sigma_{xx}$, singular ones included.
 
@@ -28,16 +31,15 @@ def descent_regression(objective: SquaredError, network: Network, learning_rate:
 
     Source: the same geometric series as Le Cun, Kanter and Solla (1991), Phys. Rev. Lett. 66.
     """
-    check_question(objective, network)
+    check_objective(objective)
     off = 0.0 if network.depth == 1 else float("inf")
     require([Check("descent of one layer", "the network has one layer", off, 0.0)])
     _check_rate(learning_rate)
-    if not isinstance(ks, Tracer):
-        ks = np.asarray(ks, dtype=float)
-        if ks.ndim != 1 or (ks < 0).any() or (ks != np.round(ks)).any():
-            raise ValueError("`ks`: give a list of whole numbers of steps, each at least 0")
+    ks = floats("ks", ks, 1, "(time,), whole numbers of steps")
+    if not traced(ks) and ((ks < 0).any() or (ks != np.round(ks)).any()):
+        raise ValueError("`ks`: give a list of whole numbers of steps, each at least 0")
     k = jnp.asarray(ks, dtype=float)[:, None]
-    variances, Q = input_spectrum(objective)
+    variances, Q = objective.input_spectrum
     step = (learning_rate * objective.factor * variances)[None, :]
     # |1 - x|^k by logarithms, which keep x of a million steps; the sign is the parity's
     size = jnp.where(step < 0.5, jnp.log1p(-jnp.minimum(step, 0.5)), jnp.log(jnp.abs(1 - step)))
@@ -49,6 +51,7 @@ def descent_regression(objective: SquaredError, network: Network, learning_rate:
     return Curve(learning_rate * k[:, 0], (left + optimum) @ Q.T, objective.minimum + excess)
 
 
+@checks_arguments
 def balance_drift(objective: Any, network: Network, learning_rate: Any) -> tuple[Float[Array, "_ _"], ...]:
     r"""Change of the imbalance in one step of gradient descent, exactly, for any objective of the end-to-end matrix.
 
@@ -65,6 +68,7 @@ def balance_drift(objective: Any, network: Network, learning_rate: Any) -> tuple
     return tuple(learning_rate**2 * (G[l + 1].T @ G[l + 1] - G[l] @ G[l].T) for l in range(len(G) - 1))
 
 
+@checks_arguments
 def stability_limit(objective: SquaredError, depth: int) -> float:
     r"""Learning rate above which gradient descent leaves a 0-balanced global minimum.
 
@@ -79,8 +83,7 @@ def stability_limit(objective: SquaredError, depth: int) -> float:
     Source: the largest of `balanced_hessian_spectrum`; Cohen et al. (2021) for its use.
     """
     check_objective(objective)
-    if depth < 1:
-        raise ValueError(f"`depth`: a network has at least one layer, not {depth}")
+    depth = check_whole("depth", depth, 1)
     variances = np.linalg.eigvalsh(np.asarray(objective.sigma_xx))
     if depth > 1:
         spread = float(np.ptp(variances) / max(variances[-1], 1e-300))
@@ -90,21 +93,23 @@ def stability_limit(objective: SquaredError, depth: int) -> float:
     return 2 / sharpness if sharpness > 0 else float("inf")
 
 
+@checks_arguments
 def descent_mode_factors(weights: Any, s: float, learning_rate: float, input_variance: float = 1.0) -> np.ndarray:
     r"""Factors by which one step of descent multiplies $\xi_i^2 - \xi_j^2$ of a decoupled mode, (layer, layer).
 
     $1 - \eta^2 e^2 \prod_{k \ne i, j} \xi_k^2$ with the error $e = s - c \prod_k \xi_k$; the diagonal is 1. At depth 2
     also $\xi_1 + \xi_2$ is multiplied by $1 + \eta e$ and $\xi_1 - \xi_2$ by $1 - \eta e$. `weights` is (layer,), of
-    any signs. Raises `ValueError` for another shape.
+    any signs. Raises `ValueError` for another shape and numbers that are not finite.
 
     >>> descent_mode_factors([0.5, 1.0], s=2.0, learning_rate=0.1).round(4).tolist()
     [[1.0, 0.9775], [0.9775, 1.0]]
 
     Source: one step of $\xi_i \mathrel{+}= \eta e \prod_{k \ne i} \xi_k$, squared.
     """
-    xi = np.asarray(weights, dtype=float)
-    if xi.ndim != 1 or not np.isfinite(xi).all():
-        raise ValueError(f"`weights`: have shape {xi.shape}; give one finite weight a layer")
+    xi, s = floats("weights", weights, 1, "(layer,)", largest=LARGEST), float(floats("s", s, 0, largest=LARGEST))
+    input_variance = float(floats("input_variance", input_variance, 0, largest=LARGEST))
+    if input_variance < 0:
+        raise ValueError(f"`input_variance`: got {input_variance}; a variance is at least 0")
     _check_rate(learning_rate)
     error, h = s - input_variance * np.prod(xi), xi.size
     factors = np.ones((h, h))
@@ -115,6 +120,7 @@ def descent_mode_factors(weights: Any, s: float, learning_rate: float, input_var
     return factors
 
 
+@checks_arguments
 def escape_steps(u1: float, u0: float, s: float, learning_rate: float) -> tuple[int, int]:
     r"""Bounds on the number of descent steps in which a decoupled 0-balanced two-layer mode first reaches strength u1.
 
@@ -129,6 +135,7 @@ def escape_steps(u1: float, u0: float, s: float, learning_rate: float) -> tuple[
 
     Source: the step of a balanced scalar mode; its limit of small steps is the logistic curve.
     """
+    u1, u0, s = (number(name, value, "a finite number") for name, value in (("u1", u1), ("u0", u0), ("s", s)))
     if not 0 < u0 <= u1 < s:
         raise ValueError(f"`u0`, `u1`: got {u0} and {u1} with s = {s}; the bounds need 0 < u0 <= u1 < s")
     _check_rate(learning_rate)
@@ -138,5 +145,6 @@ def escape_steps(u1: float, u0: float, s: float, learning_rate: float) -> tuple[
 
 
 def _check_rate(learning_rate: Any) -> None:
-    if not isinstance(learning_rate, Tracer) and not (np.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"`learning_rate`: got {learning_rate}; give a finite number above 0")
+    rate = number("learning_rate", learning_rate, "a finite number above 0", above=0.0)
+    if not traced(rate) and not 1e-150 <= rate <= 1e150:
+        raise ValueError(f"`learning_rate`: got {rate}, whose square leaves float64; give 1e-150 to 1e150")

@@ -3,10 +3,12 @@
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import time
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,27 +19,33 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from .._files import atomic_file, check_name, forget_partial, read_plain
 from ..network import Network
 from .drive import Run
 
-VERSION = f"2, JAX {jax.__version__}"  # raise the number when steps or the state change: JAX's releases round otherwise
+VERSION = f"3, JAX {jax.__version__}"  # raise the number when steps or the state change: JAX's releases round otherwise
 SECONDS = 5.0  # between two writes
 SHARE = 20  # a write may take one part in this many of the time of a run
+
+
+MOST = 2**40
+"""Bytes up to which a file is looked at: one of a terabyte was not written here."""
 
 
 class Checkpoint:
     """A file that holds the state of one run: `load` before it, `save` during it.
 
-    Everything in it is a plain array; nothing is unpickled. Raises `ValueError` where the file cannot be written, is
-    damaged, holds the run of another question, or was written by a version whose steps differ.
+    Everything in it is a plain array under a common hash; nothing is unpickled, and nothing but a plain file is opened.
+    Raises `ValueError` where the file cannot be written, is damaged, holds the run of another question, or was written
+    by a version whose steps differ.
     """
 
     def __init__(self, path: str | Path, objective: Any, network: Network, settings: dict[str, Any]):
+        check_name(path, "checkpoint")
         self.path = Path(path)
-        self.partial = self.path.with_name(f".{self.path.name}.partial")
-        if not self.path.parent.is_dir():
+        if not os.path.isdir(self.path.parent):  # which is False for names that no system takes
             raise ValueError(f"`checkpoint`: there is no folder {self.path.parent}; make it first")
-        if self.path.is_dir():
+        if os.path.isdir(self.path):
             raise ValueError(f"`checkpoint`: {self.path} is a folder; give the name of a file in it")
         question = {"objective": _of_function(objective, network.end_to_end), "network": _of_values(network)}
         self.question = question | {name: _of_values(value) for name, value in settings.items()}
@@ -45,8 +53,9 @@ class Checkpoint:
 
     def load(self, run: Run) -> None:
         """Takes a run that has just begun to where the file says, if there is one."""
-        self.partial.unlink(missing_ok=True)  # of a process that was killed while it wrote
-        if not self.path.exists():
+        forget_partial(self.path)
+        if not os.path.lexists(self.path):
+            self._try()
             return
         arrays = self._read()
         leaves, structure = jax.tree.flatten(run.progress)
@@ -54,9 +63,13 @@ class Checkpoint:
         count = arrays["times"].size if "times" in arrays else 0
         shapes = {name: leaf.shape for name, leaf in states.items()} | {"times": (count,), "time_unit": (), "most": ()}
         layers = {f"W{l}": (count, *W.shape) for l, W in enumerate(run.progress.network.weights, start=1)}
-        if any(name not in arrays or arrays[name].shape != shape for name, shape in (shapes | layers).items()):
+        kinds = {name: leaf.dtype for name, leaf in states.items()} | {"most": np.dtype(np.int64)}
+        expected = {name: (shape, kinds.get(name, np.dtype(float))) for name, shape in (shapes | layers).items()}
+        if any(
+            name not in arrays or (arrays[name].shape, arrays[name].dtype) != what for name, what in expected.items()
+        ):
             raise ValueError(self._damaged("arrays are missing or of other shapes"))
-        state = [jnp.asarray(arrays[name], dtype=leaf.dtype) for name, leaf in states.items()]
+        state = [jnp.asarray(arrays[name]) for name in states]
         run.progress = jax.tree.unflatten(structure, state)
         run.time_unit, run.recorder.most = float(arrays["time_unit"]), int(arrays["most"])
         run.recorder.times = arrays["times"].tolist()
@@ -71,11 +84,10 @@ class Checkpoint:
         kept = run.recorder.stacked() or [np.zeros((0, *W.shape)) for W in run.progress.network.weights]
         arrays |= {f"W{l}": outputs for l, outputs in enumerate(kept, start=1)}
         arrays |= {
-            "version": np.asarray(VERSION),
             "question": np.asarray(json.dumps(self.question)),
             "times": np.array(run.recorder.times, dtype=float),
-            "time_unit": np.asarray(run.time_unit),
-            "most": np.asarray(run.recorder.most),
+            "time_unit": np.asarray(run.time_unit, dtype=float),
+            "most": np.asarray(run.recorder.most, dtype=np.int64),
         }
         try:
             self._write(arrays)
@@ -87,30 +99,39 @@ class Checkpoint:
         now = time.monotonic()
         self.next = now + max(SECONDS, SHARE * (now - began))
 
+    def _try(self) -> None:
+        """Refuses before the run what could not be written during it."""
+        try:
+            with self.path.open("xb"):
+                pass
+            self.path.unlink()
+        except OSError as error:
+            raise ValueError(
+                f"`checkpoint`: {self.path} cannot be written ({error.strerror}); give another file"
+            ) from None
+
     def _write(self, arrays: dict[str, np.ndarray]) -> None:
         """All or nothing: whoever looks finds the old file or the new one."""
-        try:
-            with self.partial.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(self.partial, self.path)
-        finally:
-            self.partial.unlink(missing_ok=True)
+        seal = {"version": np.asarray(VERSION), "sha256": np.asarray(_of_arrays(arrays))}
+        with atomic_file(self.path, "checkpoint") as partial, partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays, **seal)
 
     def _read(self) -> dict[str, np.ndarray]:
-        """The file's arrays, once they are known to belong to this question."""
+        """The file's arrays, once they are known to be whole and to belong to this question."""
         try:
-            with np.load(io.BytesIO(self.path.read_bytes()), allow_pickle=False) as data:
-                arrays = {name: data[name] for name in data.files}
-            version = str(arrays["version"])
-            question = json.loads(str(arrays["question"])) if version == VERSION else {}
-        except Exception as error:  # zipfile, zlib, json and numpy have their own for a damaged file
-            raise ValueError(self._damaged(str(error).split("\n")[0] or type(error).__name__)) from error
+            arrays = _plain_arrays(read_plain(self.path, MOST))
+            version, digest = str(arrays.pop("version")), str(arrays.pop("sha256", None))
+            question = {}
+            if version == VERSION:
+                if _of_arrays(arrays) != digest:
+                    raise ValueError("its content does not match its hash")
+                question = dict(json.loads(str(arrays["question"])))
+        except Exception as error:  # zipfile, json and numpy have their own for a damaged file
+            raise ValueError(self._damaged(ascii(str(error))[1:-1][:200] or type(error).__name__)) from error
         if version != VERSION:
             raise ValueError(
-                f"`checkpoint`: {self.path} was written by version {version}, whose steps differ from those of "
-                f"{VERSION}; finish it there, or delete it to start anew"
+                f"`checkpoint`: {self.path} was written by version {ascii(version)[1:60].rstrip(chr(39))}, whose steps "
+                f"differ from those of {VERSION}; finish it there, or delete it to start anew"
             )
         others = [name for name in self.question if question.get(name) != self.question[name]]
         if others:
@@ -122,6 +143,38 @@ class Checkpoint:
 
     def _damaged(self, why: str) -> str:
         return f"`checkpoint`: {self.path} is damaged or no checkpoint ({why}); delete it to start anew"
+
+
+def _plain_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file as `numpy.savez` writes it: not compressed, so that no member is larger than the file.
+
+    Raises `ValueError`, or what zipfile and numpy have for damaged files; no more memory is asked for than `content`
+    has bytes.
+    """
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(content):
+                raise ValueError(f"its member {member.filename!r} is compressed, or larger than the file")
+            stream = io.BytesIO(archive.read(member))
+            major, _ = np.lib.format.read_magic(stream)
+            read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+            shape, in_columns, dtype = read_header(stream)
+            data = stream.read()
+            if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data):
+                raise ValueError(f"its member {member.filename!r} holds objects, or less than it says")
+            flat = np.frombuffer(data, dtype)
+            arrays[member.filename.removesuffix(".npy")] = flat.reshape(shape, order="F" if in_columns else "C")
+    return arrays
+
+
+def _of_arrays(arrays: dict[str, np.ndarray]) -> str:
+    """A hash of names, types, shapes and values."""
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        sha.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape} ".encode())
+        sha.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return sha.hexdigest()
 
 
 def _of_values(tree: Any) -> str:

@@ -48,6 +48,8 @@ class Run:
         self.goal = -np.inf if goal is None else goal + marks.tail
         self.recorder = Recorder(keep, marks.progressions)
         self.progress, self.time_unit = begun, float(begun.h)
+        if keep is not None and marks.noise == 0 and problem.weight_decay is None:  # no gradient: nothing ever moves
+            self.progress = begun._replace(status=np.asarray(stepping.STATIONARY))
         self.buffer = stepping.buffer_of(W.shape for W in begun.network.weights)
 
     @property

@@ -28,7 +28,7 @@ from ..trajectory import Ending, Statistics, Trajectory
 from . import compiled, stepping
 from .algebra import size_of
 from .drive import KINDS, first_budget
-from .endings import judge
+from .endings import Fate, fate_of, fated, judge, obstacles_of
 
 PLACES = 32  # members in a portion that run one by one: enough to make the host's share small, few enough to stop soon
 BUFFER_BYTES = 2**26, 2**32  # what the outputs of a portion may take on the device: one by one, side by side
@@ -106,7 +106,8 @@ class Ensemble:
             jax.tree.map(lambda _: batched, problem.objective),
         )
         each, self.shared = eqx.partition(problem, apart)
-        self.each = jax.tree.map(np.asarray, each)
+        self.each, self.apart = jax.tree.map(np.asarray, each), batched
+        self.obstacles = None if batched else obstacles_of(problem, problem.objective)
         self.members = self.atol.size
         self.buffer = stepping.buffer_of(W.shape[1:] for W in self.network.weights)
         size = sum(W[0].size for W in self.network.weights) * 8 * self.buffer
@@ -135,6 +136,14 @@ class Ensemble:
                     interrupted.set()
                     raise
         return self._trajectory(portions, started)
+
+    def fate(self, row: int) -> Fate:
+        """What theory says of one member beforehand."""
+        one = lambda tree: jax.tree.map(lambda x: x[row], tree)
+        obstacles = self.obstacles
+        if self.apart:
+            obstacles = obstacles_of(self.problem, jax.device_put(eqx.combine(one(self.each), self.shared).objective))
+        return fate_of(self.problem, one(self.network), obstacles)
 
     def _report(self, done: list["Portion"]) -> EnsembleReport:
         steps = sum(int(np.sum(portion.costs[0])) for portion in done)
@@ -189,7 +198,9 @@ class Portion:
             marks = on_host(one(surveyed))
             goal = marks.goal(ensemble.tolerance)[0] if goes else None
             state = (float(progress.t[i]), float(lengths[i]), goal, ensemble.max_steps)
-            self.endings.append(judge(kinds[i], ensemble.problem, network, one(stand), marks, *state))
+            at = one(stand)
+            ending = judge(kinds[i], ensemble.problem, at, marks, *state)
+            self.endings.append(fated(ending, ensemble.fate(int(self.rows[i])), at.W, goal))
 
     def _follow(self, problem: tuple, progress: stepping.Progress, done: np.ndarray, interrupted: threading.Event):
         """Segments until every member has all outputs or has failed; the kinds of ending, and where members stand."""

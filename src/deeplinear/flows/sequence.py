@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._arguments import check_times
 from ..network import Network
 from ..sequences import TaskSequence
 from ..trajectory import Statistics, Trajectory
+from .endings import kept_signs, refated
 
 F = TypeVar("F", bound=Callable)
 
@@ -33,13 +35,13 @@ def _in_sequence(flow: Callable, tasks: TaskSequence, network: Any, ts: Any, opt
     for name in ("checkpoint", "max_time"):
         if options.get(name) is not None:
             raise ValueError(f"`{name}`: does not go with a sequence of tasks; leave it out")
-    if isinstance(network, list | tuple):
-        network = Network(network)
     times, tasks_of = (None, None) if ts is None else _placed(tasks, ts)
-    runs = []
+    runs, signs = [], kept_signs(network, options.get("mask"))
     for k, (objective, duration) in enumerate(zip(tasks.objectives, tasks.durations, strict=True)):
         local = None if times is None else times[tasks_of == k] - tasks.starts[k]
+        begins = network
         run, network = _one(flow, objective, duration, network, local, options)
+        run = _with_signs(run, signs, objective, begins, network, options)
         runs.append((run.ts + tasks.starts[k], run))
         if times is None and k > 0:  # its start is the end of the task before
             runs[-1] = (runs[-1][0][1:], _later(run))
@@ -55,9 +57,7 @@ def _placed(tasks: TaskSequence, ts: Any) -> tuple[np.ndarray, np.ndarray]:
     """Increasing times, and the task that each of them is in."""
     if any(isinstance(t, Tracer) for t in jax.tree.leaves(ts)):
         raise ValueError("`ts`: is traced by JAX, but which task a time is in must be known; give plain numbers")
-    times = np.asarray(ts, dtype=float)
-    if times.ndim != 1 or not times.size or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-        raise ValueError("`ts`: give a list of finite times that increase, counted from the start of the first task")
+    times = check_times(ts, increasing=True)
     return times, tasks.task_at(times)
 
 
@@ -77,6 +77,25 @@ def _one(
     run = flow(objective, network, asked, **options)
     kept = min(local.size, len(run))
     return _cut(run, slice(0, kept)), run[len(run) - 1]
+
+
+def _with_signs(
+    run: Trajectory, signs: list[float | None], objective: Any, begins: Network, ends: Network, options: dict
+) -> Trajectory:
+    """The run with endings that know what the very first network keeps through all tasks, though errors may hide it."""
+    if run.ending is None or all(sign is None for sign in signs):
+        return run
+    several = isinstance(run.ending, tuple)
+    endings = run.ending if several else (run.ending,)
+    tolerance, decays = options.get("tolerance", 1e-6), np.any(options.get("weight_decay", 0.0) != 0)
+    one = lambda tree, b: jax.tree.map(lambda x: x[b], tree)
+    of = lambda b: one(objective, b) if getattr(getattr(objective, "optimum", None), "ndim", 2) == 3 else objective
+    at = lambda network, b: one(network, b) if network.weights[0].ndim == 3 else network
+    held = tuple(
+        refated(ending, signs[b % len(signs)], of(b), at(begins, b), at(ends, b), None if decays else tolerance)
+        for b, ending in enumerate(endings)
+    )
+    return Trajectory(run.ts, run.kept, held if several else held[0], run.statistics, run.objective, run.reduction)
 
 
 def _stopped(run: Trajectory) -> bool:

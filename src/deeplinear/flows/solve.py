@@ -11,11 +11,14 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arguments import check_decay, check_times, checks_arguments
+from .._checks import check_whole
+from ..masks import check_mask
 from ..network import Network
 from ..objectives import SquaredError
 from ..reduction import Reduction
 from ..reduction import reduce as smaller_problem
-from ..running.arguments import as_network, check_decay, check_mask, check_widths, is_traced
+from ..running.arguments import check_kept, is_traced
 from ..running.compiling import is_small
 from ..running.landmarks import FINEST_TOLERANCE, landmarks, standing
 from ..running.progress import as_reporter
@@ -27,7 +30,7 @@ from .automatic import Automatic
 from .checkpoint import Checkpoint
 from .dopri8 import Dopri8
 from .drive import Run, begin
-from .endings import Outcome, explained, judge
+from .endings import Fate, Outcome, explained, fate_of, fated, judge, obstacles_of, with_escape_rate
 from .ensemble import Ensemble, batch_of, spread
 from .horizon import latest
 from .rosenbrock import Rosenbrock
@@ -46,6 +49,7 @@ SOLVERS = {
 
 
 @through_tasks
+@checks_arguments
 def gradient_flow(
     objective: Callable | list | tuple,
     network: Network,
@@ -73,7 +77,8 @@ def gradient_flow(
     adaptive Runge-Kutta method in float64.
 
     - `ts`: increasing times >= 0 at which to keep the network, shape (time,). None: runs until the excess loss is
-      `tolerance` times that of the start (or of the zero map, if smaller), until a saddle holds it, or until
+      `tolerance` times that of the start (or of the zero map, or of what varies about the mean, if smaller), until a
+      saddle holds it (also the one at which theory sees the exact flow end: `obstructions.obstruction`), or until
       `max_time` (None: ten times a generous estimate of when the last mode is learned; no limit for sensing and
       completion), and keeps about `keep` times spread evenly along the path. A smaller `keep` allows longer steps.
     - `rtol`: relative error of the end-to-end matrix along the path that is aimed at, transition times included; the
@@ -139,12 +144,13 @@ def gradient_flow(
     network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
     traced = is_traced(problem.objective, network, problem, ts)
     rtol, least = _check_tolerances(rtol, atol, tolerance, network)
-    times = None if ts is None else _check_times(ts)
+    times = None if ts is None else check_times(ts, increasing=True)
     _check_limits(max_time, max_steps, keep, threads)
     room = _with_diffrax() if traced or not isinstance(solver, str) else None
     problem = _check_options(problem, checkpoint, project, room is not None, batch)
     if batch is not None:
         shared = _shared_times(times, room)
+        check_kept(network, len(shared), "`ts`")
         ensemble = Ensemble(_method(solver, rtol), problem, network, shared, (rtol, least), tolerance, max_steps)
         return ensemble.run(threads, progress, started)
     if room is not None:
@@ -155,6 +161,7 @@ def gradient_flow(
     reduction = _reduction(problem, network) if reduce and room is None else None
     if reduction is not None:
         network, problem = reduction.network, stepping.Problem(reduction.objective, None, None, problem.project)
+    check_kept(network, keep if times is None else len(times), "`keep`" if times is None else "`ts`")
     outcome, ending = _single(problem, network, asked, room, progress)
     steps, evaluations, rejected, name = outcome.counts
     statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started, network.widths)
@@ -191,19 +198,41 @@ def _single(
             "`ts`: is None, but the smallest loss is not known in closed form here, so there is nothing to run to; "
             "give output times `ts` or a time limit `max_time`"
         )
-    bound = latest(problem, network, tolerance) if times is None and max_time is None else None
+    fate = fate_of(problem, network, obstacles_of(problem, problem.objective))
+    bound = latest(problem, network, goal) if times is None and max_time is None else None
     if method is None or begun is None:
         outcome = room.follow(problem, network, times, rtol, asked.least, asked.solver, asked.max_steps)
     else:
         tolerances = (min(rtol, finer) if times is None else rtol), asked.least
-        run = Run(method, problem, begun, marks, tolerances, goal, asked.keep if times is None else None)
         saved = _checkpoint(problem, network, asked)
-        outcome = _drive(run, times, max_time if bound is None else bound, asked.max_steps, progress, saved)
+
+        def outcome_at(goal: float | None) -> Outcome:
+            run = Run(method, problem, begun, marks, tolerances, goal, asked.keep if times is None else None)
+            return _drive(run, times, max_time if bound is None else bound, asked.max_steps, progress, saved)
+
+        outcome = _outcome(outcome_at, fate, goal, times is None, saved is None)
     at, stand = float(outcome.ts[-1]), standing(problem.objective, outcome.last)
-    ending = judge(outcome.kind, problem, outcome.last, stand, marks, at, outcome.gradient_norm, goal, asked.max_steps)
-    if times is None or ending.kind == "saddle":
-        ending = explained(ending, problem, network, bound)
-    return outcome, ending
+    ending = judge(outcome.kind, problem, stand, marks, at, outcome.gradient_norm, goal, asked.max_steps)
+    if times is None:
+        ending = explained(ending, problem, (outcome.last, stand.W), goal, bound)
+    ending = fated(ending, fate, np.asarray(stand.W), goal)
+    return outcome, with_escape_rate(ending, problem.objective, outcome.last)
+
+
+def _outcome(follow: Callable, fate: Fate, goal: float | None, to_an_end: bool, anew: bool) -> Outcome:
+    """A run to its end, which is a saddle where the start obstructs the flow: beyond it only rounding leads.
+
+    An aligned start stays so but for rounding, and is first given the time to come to rest; `anew`: a run may be
+    followed twice.
+    """
+    found = fate.obstruction if to_an_end else None
+    if found is None or goal is None:
+        return follow(goal)
+    if found.exact and anew:
+        outcome = follow(goal)
+        if outcome.kind != "global minimum":
+            return outcome
+    return follow(goal + found.excess)
 
 
 def _checkpoint(problem: stepping.Problem, network: Network, asked: Asked) -> Checkpoint | None:
@@ -269,12 +298,10 @@ def _method(solver: str, rtol: float) -> stepping.Method:
 def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, solver: Any):
     if isinstance(solver, str) and solver not in SOLVERS:
         raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))} or a diffrax solver")
-    network = as_network(network)
     batch = batch_of(objective, network)
     network = jax.tree.map(lambda W: W if W.dtype == float else W.astype(float), network)
     if batch is not None:
         network = spread(network, batch)
-    check_widths(objective, network)
     mask, decay = check_mask(mask, network), check_decay(weight_decay)
     return network, stepping.Problem(objective, mask, decay), batch
 
@@ -299,11 +326,11 @@ def _check_tolerances(rtol: float, atol: Any, tolerance: float, network: Network
 def _check_limits(max_time: float | None, max_steps: int, keep: int, threads: int | None) -> None:
     if max_time is not None and not (np.isfinite(max_time) and max_time > 0):
         raise ValueError(f"`max_time`: got {max_time}; give a finite time above 0, or leave it out for no limit")
-    if max_steps < 1:
+    if check_whole("max_steps", max_steps, most=2**63 - 1) < 1:
         raise ValueError(f"`max_steps`: got {max_steps}; give at least 1")
-    if keep < 2:
+    if check_whole("keep", keep) < 2:
         raise ValueError(f"`keep`: got {keep}; the start and the end are kept, so give at least 2")
-    if threads is not None and threads < 1:
+    if threads is not None and check_whole("threads", threads) < 1:
         raise ValueError(f"`threads`: got {threads}; give at least 1, or leave it out for one per processor")
 
 
@@ -319,20 +346,3 @@ def _check_options(problem: stepping.Problem, checkpoint: Any, project: bool, el
     if problem.mask is not None or problem.weight_decay is not None:
         raise ValueError("`project`: with a mask or weight decay the imbalances are not conserved; leave it out")
     return stepping.Problem(problem.objective, None, None, project=True)
-
-
-def _check_times(ts: Any) -> Any:
-    traced = any(isinstance(t, Tracer) for t in jax.tree.leaves(ts))
-    times = jnp.asarray(ts, dtype=float) if traced else np.asarray(ts, dtype=float)
-    if times.ndim != 1 or times.size == 0:
-        raise ValueError(f"`ts`: has shape {times.shape}; give a list of times")
-    if traced:
-        return times  # diffrax looks at their values when they are there
-    if not np.isfinite(times).all() or times[0] < 0:
-        raise ValueError(
-            f"`ts`: goes from {times[0]:g} to {times[-1]:g}; times are finite and at least 0, where the start is"
-        )
-    if (np.diff(times) <= 0).any():
-        i = int(np.argmax(np.diff(times) <= 0))
-        raise ValueError(f"`ts`: {times[i + 1]:g} follows {times[i]:g}; sort the times and drop repeated ones")
-    return times

@@ -10,10 +10,11 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arrays import floats, number
 from .._linalg import from_svd, haar
 from .._types import Key
 from ..network import Network
-from .arguments import check_key, check_product, check_scale, check_widths
+from .arguments import check_drawn, check_key, check_product, check_scale
 from .fibre import aligned_pair, random_chain, random_orthogonal
 from .level import FAR, Layers, on_level, size_of, stretched
 
@@ -42,7 +43,7 @@ def lambda_balanced(key: Key, widths: Sequence[int], lam: Any, scale: Any) -> Ne
 
     Source: Domine et al. (2025); Braun et al. (2022) for lam = 0.
     """
-    widths = check_widths(widths)
+    widths = check_drawn(widths)
     if len(widths) != 3:
         raise ValueError(f"`widths`: got {widths}; lambda-balance is of two layers, so give (d_x, d_1, d_y)")
     lam, scale = _feasible(lam, widths), check_scale(scale)
@@ -200,25 +201,21 @@ def _checked(
     product: Any, imbalances: Sequence[Any], widths: Sequence[int] | None
 ) -> tuple[np.ndarray, list[np.ndarray], tuple[int, ...]]:
     """The product and symmetric matrices, of shapes that fit."""
-    product = np.asarray(product, dtype=float)
-    if product.ndim != 2 or not product.size:
-        raise ValueError(f"`product`: has shape {product.shape}; give a matrix (d_y, d_x)")
-    given = [np.asarray(C, dtype=float) for C in imbalances]
+    product = floats("product", product, 2, "(d_y, d_x)")
+    given = [floats("imbalances", C, part=f"C_{l} ") for l, C in enumerate(imbalances, start=1)]
     if widths is None:
         if any(C.ndim != 2 for C in given):
             raise ValueError(
                 "`widths`: numbers in `imbalances` do not tell the hidden widths; give (d_x, d_1, ..., d_y)"
             )
         widths = (product.shape[1], *(C.shape[0] for C in given), product.shape[0])
-    widths = check_widths(widths)
+    widths = check_drawn(widths, bases=True)
     if len(given) != len(widths) - 2:
         raise ValueError(f"`imbalances`: got {len(given)}; widths {widths} have {len(widths) - 2} hidden layers")
     matrices = []
     for l, (C, d) in enumerate(zip(given, widths[1:-1], strict=True), start=1):
         if C.ndim not in (0, 2) or (C.ndim == 2 and C.shape != (d, d)):
             raise ValueError(f"`imbalances`: C_{l} has shape {C.shape}; it must be {(d, d)}, or one number")
-        if not np.isfinite(C).all():
-            raise ValueError(f"`imbalances`: C_{l} has entries that are NaN or infinite; give finite numbers")
         C = C * np.eye(d) if C.ndim == 0 else C
         if np.abs(C - C.T).max() > 1e-10 * np.abs(C).max():
             raise ValueError(f"`imbalances`: C_{l} is not symmetric; W^T W and W W^T are")
@@ -235,8 +232,7 @@ def _feasible(lam: Any, widths: tuple[int, ...]) -> Array:
         if d_1 > d_x:
             lam = eqx.error_if(lam, lam < 0, f"`lam`: is below 0, which widths {widths} forbid (d_1 > d_x)")
         return lam
-    if np.ndim(lam) or not np.isfinite(lam):
-        raise ValueError(f"`lam`: got {lam}; give one finite number (jax.vmap maps over several)")
+    lam = number("lam", lam, "one finite number (jax.vmap maps over several)")
     for wrong, sign, side, layer, room in (
         (lam > 0 and d_1 > d_y, "above", "outputs", "W_2^T W_2", d_y),
         (lam < 0 and d_1 > d_x, "below", "inputs", "W_1 W_1^T", d_x),

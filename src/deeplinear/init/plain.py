@@ -6,15 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
+from .._arrays import floats, number
 from .._linalg import from_svd, haar, thin_svd
 from .._types import Key
 from ..network import Network
 from ..objectives import SquaredError
-from .arguments import check_key, check_product, check_scale, check_widths
+from .arguments import check_drawn, check_key, check_product, check_scale
 
 
 def gaussian(key: Key, widths: Sequence[int], scale: float) -> Network:
@@ -88,7 +87,7 @@ def balanced(key: Key, widths: Sequence[int], scale: float | None = None, produc
         raise ValueError(
             "`scale`, `product`: give exactly one of them, the size of a random start or its end-to-end matrix"
         )
-    widths = check_widths(widths)
+    widths = check_drawn(widths)
     shape, depth, rank = (widths[-1], widths[0]), len(widths) - 1, min(widths)
     frames_key, spectrum_key = jax.random.split(check_key(key))
     if product is None:
@@ -119,9 +118,8 @@ def from_product(key: Key, widths: Sequence[int], product: Any, condition: float
 
     Source: the action of the hidden general linear groups, Altafini, section 3.5.
     """
-    if not isinstance(condition, Tracer) and not 1 <= condition < np.inf:
-        raise ValueError(f"`condition`: got {condition}; a condition number is finite and at least 1")
-    widths = check_widths(widths)
+    number("condition", condition, "a condition number, finite and at least 1", low=1.0)
+    widths = check_drawn(widths, bases=True)
     depth, rank = len(widths) - 1, min(widths)
     U, s, V = thin_svd(check_product(product, widths))
     z, half = s[:rank] ** (1 / depth), jnp.log(condition) / 2
@@ -149,15 +147,15 @@ def decoupled(key: Key, objective: SquaredError, widths: Sequence[int], strength
 
     Source: Saxe, McClelland and Ganguli (2014), section 2.
     """
-    key, widths = check_key(key), check_widths(widths)
+    key, widths = check_key(key), check_drawn(widths)
     U, s, V = objective.modes
     if (widths[0], widths[-1]) != (V.shape[0], U.shape[0]):
         raise ValueError(
             f"`widths`: go from {widths[0]} to {widths[-1]}, but the objective has {V.shape[0]} inputs and "
             f"{U.shape[0]} outputs"
         )
-    strengths = np.asarray(strengths, dtype=float)
-    if strengths.ndim > 1 or strengths.size not in (1, s.size) or not np.isfinite(strengths).all():
+    strengths = floats("strengths", strengths, (0, 1), "(mode,), or one number")
+    if strengths.size not in (1, s.size):
         raise ValueError(
             f"`strengths`: came with shape {strengths.shape}; give one finite number, or one for each of {s.size} modes"
         )
@@ -175,6 +173,6 @@ def _between_frames(key: PRNGKeyArray, widths: tuple[int, ...], U: Array, z: lis
 
 
 def _layers(key: Key, widths: Sequence[int], draw) -> Network:
-    widths = check_widths(widths)
+    widths = check_drawn(widths)
     keys = jax.random.split(check_key(key), len(widths) - 1)
     return Network([draw(k, rows, columns) for k, (columns, rows) in zip(keys, pairwise(widths), strict=True)])

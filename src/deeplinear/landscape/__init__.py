@@ -1,5 +1,8 @@
 """The loss landscape: critical points, what they are, and how they hang together."""
 
+from ._pivots import Pivot as Pivot
+from ._pivots import pivots as pivots
+from ._pivots import tightened as tightened
 from .arcs import arc as arc
 from .certificate import Certificate as Certificate
 from .classifying import Classification as Classification
@@ -33,6 +36,5 @@ from .neighbourhood import with_blocks as with_blocks
 from .passing import SaddlePath as SaddlePath
 from .passing import Visit as Visit
 from .passing import saddle_path as saddle_path
-from .pivots import Pivot as Pivot
 from .representatives import network_on_fibre as network_on_fibre
 from .table import atlas as atlas

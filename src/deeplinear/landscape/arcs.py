@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._arguments import as_network
+from .._checks import check_whole
 from ..network import Network
 from .critical import CriticalPoint, without_bottleneck
 from .forms import product, reduced, weights_of
@@ -57,7 +59,7 @@ class Arc:
         Raises `ValueError` for widths that do not fit the data, and where they hold fewer modes than a and b have
         together: then no network is above the middle of the arc.
         """
-        widths = tuple(int(width) for width in widths)
+        widths = tuple(check_whole("widths", width) for width in widths)
         self._target.check_widths(widths)
         basis, strengths = self._lifted(alpha)
         modes, depth = basis.shape[1], len(widths) - 1
@@ -128,9 +130,10 @@ def _frame(name: str, target: Target, point: Any) -> np.ndarray:
     """Orthonormal columns U with W = U U^T Sigma at the critical point, in the coordinates where Sigma is diagonal."""
     if isinstance(point, CriticalPoint):
         point = point.signature
-    if not isinstance(point, Network):
+    if not isinstance(point, Network) and not any(np.ndim(part) for part in point):
         modes = check_signature(target, without_bottleneck(target), tuple(point))
         return np.eye(target.d_y)[:, [k - 1 for k in modes]]
+    point = as_network(point, name)
     target.check_widths(point.widths)
     weights = reduced(target, weights_of(point))
     found = Frame.of(target, weights)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..network import Network
+from ._pivots import Pivot
 from .forms import Quadratic, Weights, lifted, squared_norm
 from .frame import Frame
-from .pivots import Pivot
 
 
 class Certificate(NamedTuple):

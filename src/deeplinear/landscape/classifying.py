@@ -5,7 +5,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from .._arguments import checks_arguments
 from ..network import Network
+from ._pivots import Pivot, pivots_of
 from .certificate import Certificate, certificate_of
 from .counting import dense_inertia, lanczos_inertia
 from .doors import host_weights
@@ -13,13 +15,11 @@ from .extraction import learned_by_group
 from .forms import Quadratic, Weights, lifted, reduced, squared_norm
 from .frame import Frame
 from .inertia import Inertia, with_rest
-from .pivots import Pivot, pivots_of
-from .quiver import Ranks, composites, intervals, ranks, signs_of_rest
+from .quiver import RANK_TOLERANCE, Ranks, composites, intervals, ranks, signs_of_rest
 from .settling import Nearest, nearest_critical, normal_form, relative_gradient
 from .signatures import pairs
 from .target import EQUAL, Target
 
-RANK_TOLERANCE = 1e-8
 CLEAR = 100.0
 """Factor by which singular values must stay away from the rank tolerance for a decision to be clear."""
 NEAR = 0.05
@@ -67,11 +67,13 @@ class Classification:
     rank_tolerance: float
     """Singular values of normalised products up to which they count as zero."""
     margin: float
-    """Factor by which the closest singular value stays away from `rank_tolerance`; inf without any decision."""
+    """Factor by which the closest singular value, of the network itself or of the critical point next to it, stays away
+    from `rank_tolerance`; inf without any decision."""
     ambiguous: bool
     """Whether a decision about ranks, modes or the critical point itself is not clear; `message` says which."""
 
 
+@checks_arguments
 def classify(
     objective: Any,
     network: Network,
@@ -115,7 +117,7 @@ def classify(
     found = nearest_critical(target, here, rank_tolerance) if relative <= max(NEAR, tol) else None
     point = weights if found is None else _in_data(target, weights, found.weights)
     distance = None if found is None else squared_norm([W - P for W, P in zip(weights, point, strict=True)]) ** 0.5
-    evidence = _Evidence.of(target, reduced(target, point), rank_tolerance) if relative <= tol else None
+    evidence = _Evidence.of(target, reduced(target, point), here, rank_tolerance) if relative <= tol else None
     verdict = _not_critical(relative, tol, distance) if evidence is None else _verdict(evidence)
     certificate = None
     if evidence is not None and verdict.kind == "strict saddle":
@@ -148,19 +150,25 @@ class _Evidence(NamedTuple):
     frame: Frame
     products: list[list[np.ndarray]]
     ranks: Ranks
+    given: Ranks
+    """The ranks of the network itself, whose small parts the critical point next to it may lack."""
     pivots: tuple[Pivot, ...]
     widths: tuple[int, ...]
 
     @classmethod
-    def of(cls, target: Target, weights: Weights, rank_tolerance: float) -> "_Evidence":
+    def of(cls, target: Target, weights: Weights, here: Weights, rank_tolerance: float) -> "_Evidence":
+        """Of a critical point and the network `here` that it was found from."""
         frame = Frame.of(target, weights)
         products = composites(frame)
         found = ranks(products, rank_tolerance)
+        given = ranks(composites(Frame.of(target, here)), rank_tolerance)
         widths = (target.form.input_map.shape[0], *(W.shape[0] for W in weights))
-        return cls(frame, products, found, pivots_of(found, frame.S.size), widths)
+        return cls(frame, products, found, given, pivots_of(found, frame.S.size), widths)
 
     def margin(self, tolerance: float) -> float:
-        return min(self.ranks.kept / tolerance, tolerance / self.ranks.dropped if self.ranks.dropped else np.inf)
+        """Factor by which every singular value, of the critical point or of the network, stays away."""
+        sides = [(found.kept / tolerance, found.dropped / tolerance) for found in (self.ranks, self.given)]
+        return min(min(kept, 1 / dropped if dropped else np.inf) for kept, dropped in sides)
 
 
 class _Verdict(NamedTuple):
@@ -204,6 +212,8 @@ def _doubts(
     if evidence.margin(tolerance) < CLEAR:
         doubts.append(f"a singular value is within a factor {CLEAR:g} of `rank_tolerance` = {tolerance:.3g}")
     counts = intervals(evidence.ranks.table)
+    if not np.array_equal(evidence.given.table, evidence.ranks.table):
+        doubts.append("the network's own products have other ranks than those of the critical point next to it")
     if any(count < 0 for count in counts.values()) or evidence.ranks.table[:, n - 1].any():
         doubts.append("the ranks of the products contradict each other")
     gaps = np.abs(np.subtract.outer(frame.target.sigma[frame.Q], frame.target.sigma[frame.S]))

@@ -8,10 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._arguments import checks_arguments
+from .._arrays import position
+from .._checks import check_whole
 from .._types import Key
 from ..network import Network
 from .inertia import Inertia, inertia_of_signature
-from .representatives import network_on_fibre
+from .representatives import network_of
 from .signatures import check_signature
 from .subsets import as_integers, cheapest_subsets
 from .target import Target
@@ -113,7 +116,7 @@ class CriticalPoint:
         if tightened is not None:
             generator = "tightened" if tightened else "two zero"
         choices = {"generator": generator, "basis": basis, "condition": condition}
-        return network_on_fibre(self.target, self.signature, key, widths, Z=Z, **choices)
+        return network_of(self.target, self.signature, key, widths, Z=Z, **choices)
 
 
 @dataclass(frozen=True)
@@ -141,12 +144,27 @@ class CriticalPoints:
         found = cheapest_subsets(self._gains[::-1], self._sizes)
         return self._points(tuple(rank - 1 - k for k in reversed(subset)) for subset in found)
 
-    def __getitem__(self, k: int) -> CriticalPoint:
-        """The k-th from below, from 0; from above for a negative k."""
-        found = islice(self, k, None) if k >= 0 else islice(reversed(self), -1 - k, None)
-        for point in found:
-            return point
-        raise IndexError(f"`k`: got {k}; there are {self.count} critical values")
+    def __len__(self) -> int:
+        """`count`; `OverflowError` beyond what Python calls a length."""
+        return self.count
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getitem__(self, k: Any) -> Any:
+        """The k-th from below, from 0, or a tuple of those in a slice; from above for a negative k.
+
+        Raises `IndexError` where there are fewer.
+        """
+        place = position(k, self.count, "critical values")
+        wanted = range(self.count)[place] if isinstance(place, slice) else range(place, place + 1)
+        if not wanted:
+            return ()
+        low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
+        from_below = high < self.count - low
+        found = islice(self, low, high + 1) if from_below else islice(reversed(self), self.count - 1 - high, None)
+        points = dict(zip(range(low, high + 1) if from_below else range(high, low - 1, -1), found, strict=False))
+        return tuple(points[i] for i in wanted) if isinstance(place, slice) else points[place]
 
     def at(self, signature: Iterable[int]) -> CriticalPoint:
         """The critical point with these learned modes; raises `ValueError` where there is none."""
@@ -175,6 +193,7 @@ class CriticalPoints:
             yield CriticalPoint(tuple(k + 1 for k in subset), self.widths, self.target)
 
 
+@checks_arguments
 def critical_points(objective: Any, widths: Iterable[int], max_rank: int | None = None) -> CriticalPoints:
     r"""Every critical value of squared error for a network of given widths, with what lives there, lowest first.
 
@@ -194,10 +213,10 @@ def critical_points(objective: Any, widths: Iterable[int], max_rank: int | None 
 
     Source: Altafini, proposition 14; Achour, Malgouyres and Gerchinovitz (2024) for the kinds.
     """
-    target, widths = Target.of(objective), tuple(int(width) for width in widths)
+    target, widths = Target.of(objective), tuple(check_whole("widths", width) for width in widths)
     target.check_widths(widths)
     most = target.max_rank(widths)
-    if max_rank is not None and not 0 <= max_rank <= most:
+    if max_rank is not None and not 0 <= check_whole("max_rank", max_rank) <= most:
         raise ValueError(
             f"`max_rank`: got {max_rank}; the widths {widths} and the data's {target.rank} modes allow ranks "
             f"0 to {most}"

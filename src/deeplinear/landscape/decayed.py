@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._arguments import checks_arguments
 from .._linalg import from_svd, haar
 from .._types import Key
 from ..decayed_modes import decay_thresholds, decayed_fixed_points
@@ -48,6 +49,7 @@ class DecayedModes(NamedTuple):
     """Strength at the global minimum, where the widths allow all modes."""
 
 
+@checks_arguments
 def decayed_modes(objective: SquaredError, depth: int, weight_decay: float) -> DecayedModes:
     r"""What weight decay makes of every mode: `exact.decay_thresholds` and `exact.decayed_fixed_points` of all.
 
@@ -102,6 +104,7 @@ class DecayedPoint:
         return Network([from_svd(above, z, below) for below, above in pairwise(frames)])
 
 
+@checks_arguments
 def decayed_minima(objective: SquaredError, widths: Sequence[int], weight_decay: float) -> list[DecayedPoint]:
     r"""All local minima of the loss with weight decay, up to symmetry, from the fewest learned modes to the most.
 
@@ -122,6 +125,7 @@ def decayed_minima(objective: SquaredError, widths: Sequence[int], weight_decay:
     return [decayed_point(objective, widths, weight_decay, range(1, k + 1)) for k in range(fewest, most + 1)]
 
 
+@checks_arguments
 def decayed_point(
     objective: SquaredError,
     widths: Sequence[int],

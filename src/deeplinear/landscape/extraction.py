@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import checks_arguments
 from ..network import Network
 from .doors import host_weights
 from .forms import lifted, reduced
@@ -45,6 +46,7 @@ class Parameters:
         return Network(lifted(frame.target, frame.critical_point([self.blocks[0] @ frame.N[0], *self.blocks[1:]])))
 
 
+@checks_arguments
 def parameters(objective: Any, network: Network) -> Parameters:
     r"""Signature, changes of basis and blocks Z of a critical point, from its weights.
 

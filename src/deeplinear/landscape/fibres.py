@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._arguments import checks_arguments
 from ..network import Network
 from .representatives import change_basis as moved
 
@@ -35,6 +36,7 @@ class Quotient(NamedTuple):
     """W_{l+1}^T W_{l+1} - W_l W_l^T of every junction, (d_l, d_l): names the leaf that gradient flow stays on."""
 
 
+@checks_arguments
 def quotient(network: Network) -> Quotient:
     r"""The quotient map: weights to end-to-end matrix and conserved quantities.
 
@@ -51,6 +53,7 @@ def quotient(network: Network) -> Quotient:
     return Quotient(_product(weights), conserved)
 
 
+@checks_arguments
 def same_fiber(a: Network, b: Network, tol: float = SAME) -> bool:
     r"""Whether two networks have the same end-to-end matrix.
 
@@ -69,6 +72,7 @@ def same_fiber(a: Network, b: Network, tol: float = SAME) -> bool:
     return bool(np.linalg.norm(_product(first) - _product(second)) <= tol * size)
 
 
+@checks_arguments
 def same_orbit(a: Network, b: Network, tol: float = SAME) -> bool:
     r"""Whether two networks are hidden changes of basis of each other.
 
@@ -111,6 +115,7 @@ def same_orbit(a: Network, b: Network, tol: float = SAME) -> bool:
     return True
 
 
+@checks_arguments
 def partial_ranks(network: Network, tol: float = SAME) -> np.ndarray:
     r"""Ranks of all partial products $W_{i:j}$, shape (h, h), entry (i - 1, j - 1); zero below the diagonal.
 
@@ -130,6 +135,7 @@ def partial_ranks(network: Network, tol: float = SAME) -> np.ndarray:
     return ranks
 
 
+@checks_arguments
 def change_basis(network: Network, bases: Sequence[Any]) -> Network:
     r"""The network in other hidden bases: $W_l \leftarrow P_l W_l P_{l-1}^{-1}$, $P_0 = P_h = I$.
 
@@ -154,6 +160,7 @@ def change_basis(network: Network, bases: Sequence[Any]) -> Network:
     return Network(moved(_layers(network), [(P, np.linalg.inv(P)) for P in matrices]))
 
 
+@checks_arguments
 def balanced_representative(network: Network) -> Network:
     r"""The 0-balanced network with the same end-to-end matrix, in hidden frames next to those of `network`.
 
@@ -183,6 +190,7 @@ def balanced_representative(network: Network) -> Network:
     return Network([(above * z) @ below.T for below, above in pairwise([*frames, U])])
 
 
+@checks_arguments
 def fibre_dimension(network: Network, tol: float = SAME) -> int:
     r"""Dimension of the kernel of $d\phi$ at a network: that of the fibre wherever the fibre is smooth.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import networkx as nx
 
+from .._arguments import checks_arguments
 from .critical import CriticalPoints, critical_points, without_bottleneck
 from .target import Target
 
@@ -12,6 +13,7 @@ MOST = 4096
 """Signatures of the largest graph: more is not looked at, and 2^20 of them would fill the memory."""
 
 
+@checks_arguments
 def graph(objective: Any, widths: Iterable[int] | None = None, max_rank: int | None = None) -> nx.DiGraph:
     r"""The Hasse diagram of signatures: an arrow from S to S with one more mode k, down which the loss falls.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from .._arguments import checks_arguments
 from .signatures import check_signature, pairs
 from .target import Target
 
@@ -20,6 +21,7 @@ class Inertia(NamedTuple):
     positive: int
 
 
+@checks_arguments
 def inertia_of_signature(target: Target, widths: Sequence[int], signature: Sequence[int]) -> Inertia:
     r"""Inertia of the Hessian at the critical points of signature S with $Z = 0$: the canonical one and its orbit.
 

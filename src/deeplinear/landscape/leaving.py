@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from numpy.polynomial import Polynomial
 
+from .._arguments import checks_arguments
 from .._types import Key
 from ..init import gaussian
 from ..init.arguments import check_key
@@ -58,6 +59,7 @@ class Chain(NamedTuple):
         return tuple(visit.signature for visit in self.visits)
 
 
+@checks_arguments
 def leave(objective: Any, network: Network, tol: float = 1e-10) -> Departure:
     r"""One step off a strict saddle: the lowest point of $L(W + \epsilon V)$ over all $\epsilon$, V the certificate.
 
@@ -87,6 +89,7 @@ def leave(objective: Any, network: Network, tol: float = 1e-10) -> Departure:
     return Departure(moved, loss, float(step), found.loss - loss, direction)
 
 
+@checks_arguments
 def chain(
     objective: Any,
     widths: tuple[int, ...],

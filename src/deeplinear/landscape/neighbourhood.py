@@ -8,6 +8,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
+from .._arguments import checks_arguments
 from ..curvature import hessian, loss
 from ..network import Network
 from .extraction import parameters
@@ -44,6 +45,7 @@ class CriticalSet(NamedTuple):
     """Modulus of the largest Hessian eigenvalue that counts as zero and of the smallest that does not."""
 
 
+@checks_arguments
 def critical_set(objective: Any, network: Network) -> CriticalSet:
     r"""Dimension and tangent space of the set of critical points at a critical point.
 
@@ -83,6 +85,7 @@ def critical_set(objective: Any, network: Network) -> CriticalSet:
     return CriticalSet(kernel.shape[1] if smooth else None, tangent, orbit, gap)
 
 
+@checks_arguments
 def with_blocks(objective: Any, network: Network, Z: Sequence[Any]) -> Network:
     r"""The critical point with other blocks Z, in the bases of this one: same end-to-end matrix, perhaps another kind.
 

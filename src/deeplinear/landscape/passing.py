@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.integrate import solve_ivp
 
+from .._dataset import Dataset
 from ..conventions import TIME_UNIT
 from ..curvature import lowest_eigenvalue
 from ..network import Network
@@ -88,7 +89,7 @@ class SaddlePath:
         attributes: dict[str, Any] = {"order": list(self.order)}
         if self.obstruction is not None:
             attributes |= {"obstruction": self.obstruction.reason, "predicted_loss": self.obstruction.loss}
-        return xr.Dataset(variables, coordinates, attributes)
+        return Dataset(variables, coordinates, attributes)
 
 
 def saddle_path(trajectory: Trajectory, objective: Any = None) -> SaddlePath:

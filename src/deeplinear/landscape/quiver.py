@@ -14,6 +14,9 @@ import numpy as np
 
 from .frame import Frame
 
+RANK_TOLERANCE = 1e-8
+"""Singular values of products up to which they count as zero, in units of the layers."""
+
 Interval = tuple[int, int]
 """First space and number of arrows."""
 
@@ -23,6 +26,8 @@ class Ranks(NamedTuple):
 
     table: np.ndarray
     """Shape (h + 1 spaces, h + 1 numbers of arrows)."""
+    largest: np.ndarray
+    """Largest singular value of each product, 0 of empty ones, the same shape."""
     kept: float
     """Smallest singular value that counts, in units of the product of the layers' sizes; inf if there is none."""
     dropped: float
@@ -46,15 +51,17 @@ def composites(frame: Frame) -> list[list[np.ndarray]]:
 def ranks(products: list[list[np.ndarray]], tolerance: float) -> Ranks:
     """Ranks by singular values above an absolute tolerance: a block of rounding errors has rank 0, not full rank."""
     n, kept, dropped = len(products), np.inf, 0.0
-    table = np.zeros((n, n), dtype=int)
+    table, largest = np.zeros((n, n), dtype=int), np.zeros((n, n))
     for start, row in enumerate(products):
         table[start, 0] = row[0].shape[0]
+        largest[start, 0] = float(table[start, 0] > 0)
         for arrows in range(1, n):
             s = np.linalg.svd(row[arrows], compute_uv=False) if row[arrows].size else np.zeros(0)
             table[start, arrows] = np.count_nonzero(s > tolerance)
+            largest[start, arrows] = s.max(initial=0.0)
             kept = min(kept, s[s > tolerance].min(initial=np.inf))
             dropped = max(dropped, s[s <= tolerance].max(initial=0.0))
-    return Ranks(table, float(kept), float(dropped))
+    return Ranks(table, largest, float(kept), float(dropped))
 
 
 def intervals(table: np.ndarray) -> dict[Interval, int]:

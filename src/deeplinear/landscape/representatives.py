@@ -6,8 +6,9 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from .._arguments import checks_arguments
 from .._types import Key
-from ..init.arguments import check_key, check_widths
+from ..init.arguments import check_drawn, check_key
 from ..network import Network
 from .forms import lifted, partial_products
 from .generators import GENERATORS, block_shapes, orthogonal_matrix
@@ -19,6 +20,7 @@ VANISH = 1e-10
 """Share of the product of norms below which a product of given blocks counts as zero."""
 
 
+@checks_arguments
 def network_on_fibre(
     objective: Any,
     signature: Sequence[int],
@@ -37,7 +39,7 @@ def network_on_fibre(
     It is critical exactly if $Z_{j-1} \cdots Z_1 \Sigma^T U_Q Z_h \cdots Z_{j+1} = 0$ for every j and $Z_h \cdots Z_1
     = 0$.
 
-    `objective`: a `SquaredError` or its `Target`. `signature`: modes from 1, largest singular value first. `Z`: the
+    `signature`: modes from 1, largest singular value first. `Z`: the
     blocks (shapes (d_1 - r, rank of sigma_xx), (d_l - r, d_{l-1} - r), (d_y - r, d_{h-1} - r)); otherwise `generator`
     draws them: all zero; two of them zero; three (every pivot tightened, needs 3 layers); or none, as intervals on a
     cycle. `basis` of the hidden layers: none, Haar, or random of condition number `condition` in each layer. Along
@@ -52,8 +54,24 @@ def network_on_fibre(
 
     Source: Altafini, eqs. (32) and (33); the condition on products is exact, proposition 18 there has a sufficient one.
     """
-    target = objective if isinstance(objective, Target) else Target.of(objective)
-    widths = check_widths(widths)
+    choices: dict[str, Any] = {"generator": generator, "basis": basis, "condition": condition}
+    return network_of(Target.of(objective), signature, key, widths, Z=Z, **choices)
+
+
+@checks_arguments
+def network_of(
+    target: Target,
+    signature: Sequence[int],
+    key: Key,
+    widths: Sequence[int],
+    *,
+    Z: Sequence[Any] | None = None,
+    generator: Literal["canonical", "two zero", "tightened", "cyclic"] = "canonical",
+    basis: Literal["canonical", "orthogonal", "general"] = "orthogonal",
+    condition: float = 10.0,
+) -> Network:
+    """`network_on_fibre` of an objective whose factorisation is known."""
+    widths = check_drawn(widths, bases=True)
     S = check_signature(target, widths, signature)
     for name, value, known in (("generator", generator, GENERATORS), ("basis", basis, BASES)):
         if value not in known:

@@ -5,8 +5,9 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
+from .._arguments import checks_arguments
+from .._dataset import Dataset
 from ..conventions import TIME_UNIT
 from ..trajectory import Trajectory
 from .critical import CriticalPoint, CriticalPoints, critical_points
@@ -21,9 +22,10 @@ EXACT = 2**53
 """Counts up to which JSON and everyone who reads it know integers."""
 
 
+@checks_arguments
 def atlas(
     objective: Any, widths: Iterable[int], max_rank: int | None = None, trajectory: Trajectory | None = None
-) -> xr.Dataset:
+) -> Dataset:
     """Critical points of a landscape as a dataset, with the arrows of the Hasse diagram and the path of a run.
 
     All points where they are at most 128; else the 64 lowest, the 64 highest, the best of each rank and those that the
@@ -67,7 +69,7 @@ def atlas(
         variables["visit_time"] = ("visit", np.array(times), _named("first recorded time at which it is", TIME_UNIT))
     count = points.count if points.count < EXACT else str(points.count)
     summary = {"count": count, "max_rank": points.max_rank, "modes": points.target.rank}
-    return xr.Dataset(variables, coordinates, {"critical_points": summary})
+    return Dataset(variables, coordinates, {"critical_points": summary})
 
 
 def _listed(points: CriticalPoints, visited: list[tuple[int, ...]]) -> list[CriticalPoint]:

@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _memory
 from .._linalg import rank_tolerance
-from ..data import Moments, NormalForm
+from ..data import NormalForm, Whitening
 from ..network import Network
 from ..objectives import SquaredError
 
@@ -36,12 +37,17 @@ class Target(NamedTuple):
                 f"`objective`: is a {type(objective).__name__}; signatures and certificates exist for "
                 "squared error only; look at the Hessian with `curvature.extreme_eigenvalues`"
             )
-        sigma_yx = np.asarray(objective.sigma_yx)
-        form = NormalForm.of(Moments.given(sigma_yx, np.asarray(objective.sigma_xx)))
+        W, moment = np.asarray(objective.optimum), objective.second_moment
+        needed = 8 * 4 * sum(d * d for d in W.shape)
+        _memory.check("objective", "its normal form", needed, "take data of fewer inputs and outputs")
+        whitening = Whitening.from_moment(moment)
+        form = NormalForm.of_images(W @ whitening.inverse, whitening, np.asarray(objective.sigma_xx))
         sigma = np.zeros(form.sigma.shape[0])
         values = np.diagonal(form.sigma)
         # whitening multiplies the rounding of sigma_yx by the inverse root of the smallest variance
-        size = np.linalg.norm(sigma_yx, 2) * np.linalg.norm(form.inverse_input_map, 2)
+        size = np.linalg.norm(np.asarray(objective.sigma_yx), 2) * np.linalg.norm(form.inverse_input_map, 2)
+        if moment.graded:
+            size = min(size, np.linalg.norm(np.abs(W) @ np.abs(moment.factor), 2))
         sigma[: values.size] = np.where(values > rank_tolerance(max(form.sigma.shape)) * size, values, 0.0)
         return cls(form, sigma, float(objective.factor), float(objective.minimum))
 

@@ -2,39 +2,24 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array
 
+from .._arrays import LARGEST, floats, readable, traced
+from .._checks import check_whole, shown
 from .._linalg import on_device
 
-
-def traced(*values: Any) -> bool:
-    """Whether JAX is tracing any of these: shapes can be checked then, numbers cannot."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+MOST = 2**31 - 1
 
 
-def numbers(name: str, value: Any, ndim: int, axes: str) -> Array:
-    """`value` as floats with `ndim` axes, none of them empty; `ValueError` for other shapes and for NaN or infinity."""
-    try:
-        array = jnp.asarray(value, dtype=float) if traced(value) else np.asarray(value, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}`: cannot be read as numbers ({error}); give an array {axes}") from None
-    if array.ndim != ndim or 0 in array.shape:
-        raise ValueError(f"`{name}`: has shape {array.shape}; give an array {axes}, with no empty axis")
-    if not traced(value):
-        bad = np.count_nonzero(~np.isfinite(array))
-        if bad:
-            raise ValueError(f"`{name}`: has {bad} entries that are not finite; drop or fill them first")
-    return on_device(array)
+def numbers(name: str, value: Any, ndim: int | tuple[int, ...], axes: str) -> Array:
+    """`value` as JAX's floats with `ndim` axes, none of them empty; `ValueError` for other shapes, NaN and infinity."""
+    return on_device(floats(name, value, ndim, axes, instead="drop or fill them first", largest=LARGEST))
 
 
 def samples(X: Any, Y: Any, name: str = "Y") -> tuple[Array, Array]:
     """Inputs X (n, d_x) and targets Y (n, d_y), where Y may be (n,) for one output."""
-    X, ndim = numbers("X", X, 2, "(n, d_x)"), max(1, np.ndim(Y))
-    Y = numbers(name, Y, min(ndim, 2), "(n, d_y)")
+    X, Y = numbers("X", X, 2, "(n, d_x)"), numbers(name, Y, (1, 2), "(n, d_y)")
     if len(Y) != len(X):
         raise ValueError(f"`{name}`: has {len(Y)} rows, but X has {len(X)}; give one row a sample")
     return X, Y.reshape(len(X), -1)
@@ -42,7 +27,7 @@ def samples(X: Any, Y: Any, name: str = "Y") -> tuple[Array, Array]:
 
 def indices(name: str, value: Any, size: int, what: str) -> Any:
     """Whole numbers (n,) from 0 to size - 1, on the host unless they are traced; `ValueError` for others."""
-    array = value if traced(value) else np.asarray(value)
+    array = value if traced(value) else readable(name, value)
     if array.dtype.kind == "f" and not traced(value) and (array == np.trunc(array)).all():
         array = array.astype(int)
     if array.ndim != 1 or not array.size or array.dtype.kind not in "iu":
@@ -52,3 +37,12 @@ def indices(name: str, value: Any, size: int, what: str) -> Any:
         if outside.size:
             raise ValueError(f"`{name}`: has the value {outside[0]}; {what} are numbered 0 to {size - 1}")
     return array
+
+
+def check_shape(shape: Any) -> tuple[int, int]:
+    """A pair (d_y, d_x) of whole numbers of at least 1."""
+    try:
+        d_y, d_x = shape
+    except (TypeError, ValueError):
+        raise ValueError(f"`shape`: got {shown(shape)}; give (d_y, d_x)") from None
+    return check_whole("shape", d_y, 1, MOST), check_whole("shape", d_x, 1, MOST)

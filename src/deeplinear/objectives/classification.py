@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .arguments import indices, samples, traced
+from .._arrays import classes as named_classes
+from .._arrays import floats, traced
+from .arguments import indices, samples
 from .samples import SampleLoss
 
 SUM_TO_ONE = 1e-6  # by how much the probabilities of a soft target may miss 1
@@ -50,9 +52,9 @@ class CrossEntropy(SampleLoss):
     r"""Cross-entropy $-\frac{1}{n} \sum_{ik} p_{ik} \ln \mathrm{softmax}(W x_i)_k$ of C classes, W (C, d_x).
 
     X (n, d_x); `labels`: classes (n,), whole numbers from 0 (`classes`: how many there are, None: the largest label and
-    one), or soft targets (n, C), probabilities that add up to 1. No minimum is known: of separable labels it is 0, and
-    no matrix reaches it. Raises `ValueError` for labels outside the classes, targets that are no probabilities, and
-    arrays that do not fit.
+    one) or texts (in alphabetical order), or soft targets (n, C), probabilities that add up to 1. No minimum is known:
+    of separable labels it is 0, and no matrix reaches it. Raises `ValueError` for labels outside the classes, targets
+    that are no probabilities, and arrays that do not fit.
 
     >>> objective = CrossEntropy([[1.0], [-1.0]], [0, 1])
     >>> round(float(objective(jnp.zeros((2, 1)))), 12), float(objective(jnp.array([[1000.0], [-1000.0]])))
@@ -66,6 +68,8 @@ class CrossEntropy(SampleLoss):
     """Probabilities of the classes, (n, C)."""
 
     def __init__(self, X: Any, labels: Any, classes: int | None = None):
+        texts = named_classes("labels", labels)
+        labels = labels if texts is None else texts[1]
         targets = labels if np.ndim(labels) == 2 else _one_hot(labels, classes)
         self.X, self.Y = samples(X, targets, "labels")
         if classes is not None and self.Y.shape[1] != classes:
@@ -110,7 +114,7 @@ def _one_hot(labels: Any, classes: int | None) -> Array:
     if classes is None:
         if traced(labels):
             raise ValueError("`classes`: is needed where the labels are traced by JAX; give the number of classes")
-        classes = int(np.max(labels, initial=0)) + 1
+        classes = int(np.max(floats("labels", labels, 1, "(n,)"))) + 1
     return jax.nn.one_hot(jnp.asarray(indices("labels", labels, classes, "classes")), classes, dtype=float)
 
 

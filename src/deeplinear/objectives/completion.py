@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._arrays import booleans, floats, place, readable, traced
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
-from .arguments import indices, numbers, traced
+from .arguments import check_shape, indices, numbers
 from .measurements import placed
 
 SPARSE = 1 / 16  # share of observed entries below which they are kept one by one; above, as matrices of the size of W
@@ -19,8 +20,10 @@ class MatrixCompletion(eqx.Module):
     r"""Squared error on observed entries: $L(W) = \frac{c}{2n} \sum_{i=1}^n (W_{r_i k_i} - y_i)^2$.
 
     `values`: the y_i, shape (n,). `observed`: their places, whole numbers (n, 2) of rows and columns from 0, of a
-    matrix of `shape` (d_y, d_x) (None: just large enough). An entry observed more than once counts as often: its values
-    are averaged, the average gets their number as its weight, and `minimum` is the loss that their disagreement leaves.
+    matrix of `shape` (d_y, d_x) (None: just large enough). Or `values` is the whole matrix and `observed` booleans of
+    its shape, True where an entry was observed; the others are not looked at, and may be NaN. An entry observed more
+    than once counts as often: its values are averaged, the average gets their number as its weight, and `minimum` is
+    the loss that their disagreement leaves.
     c is the factor of the loss scale, every observation being a sample of one output. Where less than a sixteenth of
     the entries is observed, memory grows with their number alone. Inside `jit`, `vmap` and `grad` the values may be
     traced, the places may not. Raises `ValueError` for places outside the matrix, nothing observed, numbers that are
@@ -31,6 +34,9 @@ class MatrixCompletion(eqx.Module):
     MatrixCompletion(3 of 2 x 2 entries, half-mean)
     >>> float(objective.minimum), objective.gradient(jnp.zeros((2, 2))).tolist()
     (0.25, [[-0.25, -1.25], [0.0, -1.5]])
+
+    >>> MatrixCompletion([[1.0, float("nan")], [3.0, 4.0]], [[True, False], [True, True]])
+    MatrixCompletion(3 of 2 x 2 entries, half-mean)
 
     Source: Candes and Recht (2009), Found. Comput. Math. 9, section 1; Arora, Cohen, Hu and Luo (2019), eq. (2).
     """
@@ -53,6 +59,8 @@ class MatrixCompletion(eqx.Module):
     scale: LossScale = eqx.field(static=True)
 
     def __init__(self, values: Any, observed: Any, shape: tuple[int, int] | None = None, scale: LossScale = HALF_MEAN):
+        if not traced(observed) and readable("observed", observed).dtype == bool:
+            values, observed, shape = _seen("values", values, "observed", observed, shape)
         y = numbers("values", values, 1, "(n,)")
         row, column, self.shape = _places(observed, len(y), shape)
         self.scale, self.weight = scale, scale.factor(len(y), 1) / len(y)
@@ -74,14 +82,7 @@ class MatrixCompletion(eqx.Module):
         >>> MatrixCompletion.of([[1.0, float("nan")]], [[True, False]]).values.tolist()
         [1.0]
         """
-        mask = np.asarray(mask)
-        if mask.ndim != 2 or mask.dtype != bool or np.shape(matrix) != mask.shape:
-            raise ValueError(
-                f"`mask`: has shape {mask.shape} and type {mask.dtype}; give booleans of the matrix's shape "
-                f"{np.shape(matrix)}"
-            )
-        row, column = np.nonzero(mask)
-        return cls(jnp.asarray(matrix, dtype=float)[row, column], np.stack([row, column], axis=1), mask.shape, scale)
+        return cls(*_seen("matrix", matrix, "mask", mask), scale)
 
     def __call__(self, W: Matrix) -> Scalar:
         """Loss of the end-to-end matrix W (d_y, d_x)."""
@@ -141,19 +142,42 @@ class MatrixCompletion(eqx.Module):
         return f"MatrixCompletion({self.row.shape[-1]} of {d_y} x {d_x} entries, {self.scale})"
 
 
+def _seen(
+    name: str, matrix: Any, name_of_mask: str, mask: Any, shape: tuple[int, int] | None = None
+) -> tuple[Any, np.ndarray, tuple[int, int]]:
+    """The values of a matrix where a mask is True, their places, and the matrix's shape."""
+    mask = booleans(name_of_mask, mask, 2, "(d_y, d_x)")
+    matrix = floats(name, matrix, 2, "(d_y, d_x)", finite=False)
+    if matrix.shape != mask.shape or (shape is not None and tuple(shape) != mask.shape):
+        wanted = matrix.shape if shape is None else tuple(shape)
+        raise ValueError(
+            f"`{name_of_mask}`: has shape {mask.shape}, but the matrix has {wanted}; give booleans of its shape, True "
+            "where an entry was observed"
+        )
+    at = np.argwhere(mask)
+    if not len(at):
+        raise ValueError(f"`{name_of_mask}`: is False everywhere; a loss needs an observed entry")
+    values = matrix[mask]
+    if not traced(values) and not np.isfinite(values).all():
+        bad = tuple(at[~np.isfinite(values)][0])
+        raise ValueError(f"`{name}`: has {matrix[bad]}{place(bad)}, where `{name_of_mask}` is True")
+    return values, at, mask.shape
+
+
 def _places(observed: Any, n: int, shape: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """Rows and columns of n observations, and the shape of the matrix."""
     if traced(observed):
         raise ValueError(
             "`observed`: is traced by JAX; the places must be plain numbers, only the values may be traced"
         )
-    places = np.asarray(observed)
+    places = floats("observed", observed, instead="give whole numbers")
     if places.ndim != 2 or places.shape[1] != 2 or len(places) != n:
         raise ValueError(
             f"`observed`: has shape {places.shape}; give (row, column) for each of the {n} values, ({n}, 2)"
         )
     if shape is None:
         shape = (int(places[:, 0].max()) + 1, int(places[:, 1].max()) + 1)
+    shape = check_shape(shape)
     sides = zip(("rows", "columns"), places.T, shape, strict=True)
     row, column = (indices("observed", part, size, what) for what, part, size in sides)
-    return row, column, (int(shape[0]), int(shape[1]))
+    return row, column, shape

@@ -3,10 +3,10 @@
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from .arguments import samples, traced
+from .._arrays import number
+from .arguments import samples
 from .samples import SampleLoss
 
 
@@ -30,9 +30,7 @@ class Huber(SampleLoss):
 
     def __init__(self, X: Any, Y: Any, delta: Any = 1.0):
         self.X, self.Y = samples(X, Y)
-        if not traced(delta) and not (np.ndim(delta) == 0 and np.isfinite(delta) and delta > 0):
-            raise ValueError(f"`delta`: got {delta}; give a finite number above 0")
-        self.delta = jnp.asarray(delta, dtype=float)
+        self.delta = jnp.asarray(number("delta", delta, "a finite number above 0", above=0.0), dtype=float)
 
     def _losses(self, Z: Array) -> Array:
         size = jnp.abs(self.Y - Z)

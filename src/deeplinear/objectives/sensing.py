@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._arrays import traced
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
-from .arguments import indices, numbers, traced
+from .arguments import check_shape, indices, numbers
 from .measurements import Dense, Entries, Measurements, RankOne, fitted
 
 
@@ -71,10 +72,11 @@ class MatrixSensing(eqx.Module):
         >>> float(MatrixSensing.entries([0, 0], [1, 1], [1.0, 3.0], (2, 2)).minimum)
         0.5
         """
+        shape = check_shape(shape)
         row, column = indices("row", row, shape[0], "rows"), indices("column", column, shape[1], "columns")
         if len(row) != len(column):
             raise ValueError(f"`column`: has {len(column)} numbers, but row has {len(row)}; give one pair an entry")
-        return cls(Entries(jnp.asarray(row), jnp.asarray(column), (int(shape[0]), int(shape[1]))), y, scale)
+        return cls(Entries(jnp.asarray(row), jnp.asarray(column), shape), y, scale)
 
     def __call__(self, W: Matrix) -> Scalar:
         """Loss of the end-to-end matrix W (d_y, d_x)."""

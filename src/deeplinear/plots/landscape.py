@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
+from .._dataset import together
 from .style import GREY, TEXT, canvas, colour, ink, numbers, variable
 from .words import ranges, short
 
@@ -27,8 +28,8 @@ def atlas(data: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Draw critical points by rank and loss, arrows of the Hasse diagram as thin lines, the path of a run over them.
 
     Points of one rank lie side by side, the highest at the left; colour tells the kind of the canonical representative.
-    Numbers are the learned modes, and the times those at which the run comes
-    nearest to a point. Assumes `critical_value` and `critical_rank` (point,), and draws `critical_kind`,
+    Numbers are the learned modes, and the times those at which the run comes nearest to a point. Of a run of `learn`
+    its `data.atlas` is drawn. Assumes `critical_value` and `critical_rank` (point,), and draws `critical_kind`,
     `critical_signature`, `arc_from` and `arc_to` (arc,), `visit_point` and `visit_time` (visit,) where present. Labels
     that would cover another are left out. Raises ValueError where the first two are missing.
 
@@ -37,6 +38,7 @@ def atlas(data: xr.Dataset, ax: Axes | None = None) -> Axes:
     >>> atlas(xr.Dataset(points)).get_ylabel()
     'loss'
     """
+    data = together(data)
     values = variable(data, "critical_value", "point")
     rank = variable(data, "critical_rank", "point").astype(int)
     ax = canvas(ax, "Critical points of the loss")

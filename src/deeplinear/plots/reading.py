@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from .style import numbers, variable
-from .words import ABSENT, number, numbered, percent, short
+from .learned import DEGENERATE, Modes, in_groups
+from .words import ABSENT, number, numbered, percent, ranges, short
 
 SHOWN = 6  # milestones told one by one
-DEGENERATE = 1e-8  # singular values closer than this, relatively, count as equal
+SEEN = 9.5e-5  # relative difference that reads 0.01%
+NOTICED = 0.05  # deviation of a predicted learning time that is more than a rest of the theory's order
 
 _ENDINGS = {
     "global minimum": "The run ended at a global minimum",
@@ -22,62 +23,10 @@ _ENDINGS = {
     "steps": "The run was still moving when its steps were used up",
     "critical point": "The run ended where the gradient is zero to rounding",
     "interrupted": "The run was interrupted",
-    "stalled": "The run stopped because its step size fell below rounding",
+    "left the flow": "The run was led away from the exact flow by rounding, and ended where that never goes",
+    "diverged": "The run left the range of float64",
+    "stalled": "The run stopped because its steps, or its gradient, fell below rounding",
 }
-
-
-@dataclass(frozen=True)
-class Modes:
-    """The per-mode variables of a run, NaN where the dataset lacks one; all of shape (mode,)."""
-
-    listed: list[int]
-    singular_values: np.ndarray
-    shares: np.ndarray
-    predicted: np.ndarray
-    halves: np.ndarray
-    final: np.ndarray
-    targets: np.ndarray
-
-    @classmethod
-    def of(cls, data: xr.Dataset) -> Modes:
-        """Read them from a dataset; no modes at all where it has no dimension `mode`."""
-        count = data.sizes.get("mode", 0)
-
-        def read(name: str) -> np.ndarray:
-            return variable(data, name, "mode") if count and name in data else np.full(count, np.nan)
-
-        final = np.full(count, np.nan)
-        if count and "mode_strengths" in data:
-            final = variable(data, "mode_strengths", "time", "mode")[-1]
-        return cls(
-            numbers(data, "mode") if count else [],
-            read("data_singular_values"),
-            read("variance_share"),
-            read("half_time_predicted"),
-            read("half_time"),
-            final,
-            read("mode_targets"),
-        )
-
-    @property
-    def learned(self) -> np.ndarray:
-        """Which modes reached half of their target."""
-        return np.isfinite(self.halves)
-
-    @property
-    def possible(self) -> np.ndarray:
-        """Which modes have something to learn: a target that is unknown or not zero."""
-        return ~(self.targets == 0) | self.learned
-
-    def names(self, chosen: np.ndarray) -> str:
-        """The chosen modes (mask) as words."""
-        return numbered("mode", [n for n, yes in zip(self.listed, chosen, strict=True) if yes])
-
-    @property
-    def deviation(self) -> np.ndarray:
-        """Simulated half-time over predicted half-time, minus 1; NaN where one is missing or the prediction is 0."""
-        predicted = np.where(self.predicted > 0, self.predicted, np.nan)
-        return self.halves / predicted - 1
 
 
 def attribute(data: xr.Dataset, name: str) -> dict[str, Any]:
@@ -97,35 +46,62 @@ def entries(data: xr.Dataset, name: str) -> list[Any]:
 def summary(data: xr.Dataset) -> list[str]:
     """Plain sentences: what was learned, in which order, how right the theory was, how the run ended."""
     modes = Modes.of(data)
-    told = [*_learned(data, modes), *_predicted(data, modes), *_ended(data), *_degenerate(modes)]
+    told = [
+        *_obstructed(data),
+        *_learned(data, modes),
+        *_predicted(data, modes),
+        *_ended(data),
+        *_degenerate(modes),
+    ]
     return told or ["The dataset records neither modes nor an ending, so there is nothing to summarise."]
 
 
+def milestones_after(data: xr.Dataset) -> int:
+    """Index of the sentence of the summary that milestones follow: the one that says what was learned."""
+    return len(_obstructed(data))
+
+
 def milestones(modes: Modes) -> list[tuple[str, str]]:
-    """Time and words of each learned mode, earliest first; late ones are told together."""
-    order = [k for k in np.argsort(modes.halves, kind="stable") if modes.learned[k]]
+    """Time and words of each learned mode or span of modes, earliest first; late ones are told together."""
+    learned = [group[modes.learned[group]] for group in modes.groups]
+    order = sorted((group for group in learned if group.size), key=lambda group: modes.halves[group].min())
     told = []
-    for k in order[:SHOWN]:
-        share = f", {percent(modes.shares[k])} of the explained variance" if np.isfinite(modes.shares[k]) else ""
-        told.append((f"t = {number(modes.halves[k])}", f"mode {modes.listed[k]}{share}"))
+    for group in order[:SHOWN]:
+        share = float(np.sum(modes.shares[group]))
+        words = f", {percent(share)} of the explained variance" if np.isfinite(share) else ""
+        name = numbered("mode", [modes.listed[k] for k in group])
+        (when,) = in_groups([group], modes.halves, number)
+        told.append((f"t = {when}", f"{name}{' (one span)' if group.size > 1 else ''}{words}"))
     if len(order) > SHOWN:
-        told.append((f"by t = {number(modes.halves[order[-1]])}", f"{len(order) - SHOWN} more"))
+        rest = np.concatenate(order[SHOWN:])
+        told.append((f"by t = {number(modes.halves[rest].max())}", f"{rest.size} more"))
     return told
 
 
-def mode_rows(modes: Modes) -> list[list[str]]:
-    """The rows of the table of modes, as text."""
+def mode_rows(modes: Modes) -> list[tuple[int, list[str]]]:
+    """The rows of the table of modes, as text, with the index of the first mode of each: equal modes share a row."""
+    groups = modes.groups
+    total = np.array([np.sum(modes.shares[group]) for group in groups])
     columns = (
-        [str(n) for n in modes.listed],
-        map(number, modes.singular_values),
-        map(percent, modes.shares),
-        map(number, modes.predicted),
-        map(number, modes.halves),
-        [_signed(x) for x in modes.deviation],
-        map(number, modes.final),
-        map(number, modes.targets),
+        [ranges(modes.listed[k] for k in group) for group in groups],
+        [number(modes.present[group[0]]) for group in groups],
+        [percent(share) for share in total],
+        in_groups(groups, modes.predicted, when),
+        in_groups(groups, modes.halves, when),
+        in_groups(groups, modes.deviation, _signed),
+        in_groups(groups, modes.final, number),
+        in_groups(groups, modes.targets, number),
     )
-    return [list(row) for row in zip(*columns, strict=True)]
+    return [(int(group[0]), list(row)) for group, row in zip(groups, zip(*columns, strict=True), strict=True)]
+
+
+def when(time: float) -> str:
+    """A time as text, "never" where theory says so.
+
+    >>> when(float("inf")), when(float("nan")), when(1.5)
+    ('never', '–', '1.50')
+    """
+    return "never" if time == math.inf else number(time)
 
 
 def violations(data: xr.Dataset) -> list[list[str]]:
@@ -136,11 +112,20 @@ def violations(data: xr.Dataset) -> list[list[str]]:
         [
             str(entry.get("theorem", ABSENT)),
             str(entry.get("assumption", ABSENT)),
-            number(entry.get("violation")),
+            off(entry.get("violation")),
             number(entry.get("tolerance")),
         ]
         for entry in failed
     ]
+
+
+def off(violation: Any) -> str:
+    """By how much an assumption fails, as text; an infinite violation is one of a question that makes no sense.
+
+    >>> off(0.25), off(float("inf"))
+    ('0.250', 'does not apply')
+    """
+    return "does not apply" if isinstance(violation, float) and math.isinf(violation) else number(violation)
 
 
 def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -161,13 +146,25 @@ def plain(value: Any) -> str:
     return short(value)
 
 
+def _obstructed(data: xr.Dataset) -> list[str]:
+    """What keeps the exact flow from the smallest loss: more than what the run did, which rounding may have led on."""
+    reason = attribute(data, "theory").get("obstruction")
+    if not reason:
+        return []
+    loss = attribute(data, "ending").get("predicted_loss")
+    where = f" at a loss of {number(loss)} or above" if isinstance(loss, float) else ""
+    return [f"The start keeps the flow from the smallest loss: it ends at a saddle{where}, for {reason}."]
+
+
 def _learned(data: xr.Dataset, modes: Modes) -> list[str]:
     """How many modes were learned, and whether the strongest came first."""
     if not modes.listed:
         return []
     if "half_time" not in data:
         return ["The dataset does not record when each mode was learned."]
-    learned, possible = modes.learned, modes.possible
+    if (rank := _room(data, modes)) is not None:
+        return _bottleneck(data, modes, rank)
+    learned, possible, there = modes.learned, modes.possible, modes.there
     count, total = int(learned.sum()), int(possible.sum())
     told = []
     if total == 0:
@@ -175,20 +172,42 @@ def _learned(data: xr.Dataset, modes: Modes) -> list[str]:
     elif count == 0:
         told.append(f"None of the {total} modes was learned within the run.")
     elif count == total:
-        subject = "The only mode was" if total == 1 else f"All {total} modes were"
+        subject = {1: "The only mode was", 2: "Both modes were"}.get(total, f"All {total} modes were")
         told.append(f"{subject} learned{_order(modes)}.")
     else:
         missed = modes.names(possible & ~learned)
         verb = "was" if total - count == 1 else "were"
-        told.append(
-            f"{count} of {total} modes {'was' if count == 1 else 'were'} learned{_order(modes)}; {missed} {verb} not."
-        )
-    if total and not possible.all():
-        told.append(f"The network has no room for {modes.names(~possible)} (target 0).")
+        were = "was" if count == 1 else "were"
+        told.append(f"{count} of {total} modes {were} learned{_order(modes)}; {missed} {verb} not.")
+    if not there.all():
+        rank, lacking = int(there.sum()), modes.names(~there)
+        told.append(f"The data have rank {rank}: there is no {lacking}.")
+    if total and not (possible | ~there).all():
+        told.append(f"The network has no room for {modes.names(~possible & there)} (target 0).")
     carried = float(np.nansum(modes.shares[learned]))
-    if 0 < count < len(modes.listed) and carried > 0:
+    if 0 < count < len(modes.listed) and 0 < carried < 1 - 1e-9:
         told.append(f"What was learned carries {percent(carried)} of the explained variance.")
     return told
+
+
+def _room(data: xr.Dataset, modes: Modes) -> int | None:
+    """Rank that the narrowest layer leaves, where the best map of that rank mixes all modes; None elsewhere.
+
+    Where whole modes are left out instead, as with white inputs, their targets are zero.
+    """
+    widths = entries(data, "widths")
+    narrowest = min((int(width) for width in widths), default=0)
+    mixes = np.isfinite(modes.targets).all() and int(modes.possible.sum()) > narrowest
+    return narrowest if widths and mixes else None
+
+
+def _bottleneck(data: xr.Dataset, modes: Modes, rank: int) -> list[str]:
+    """The rank that the narrowest layer leaves, and how near the run came to the best map of it."""
+    told = f"The map has rank {rank} of {int(modes.there.sum())}, which the narrowest layer leaves, and mixes all modes"
+    left = attribute(data, "ending").get("unexplained")
+    if left is not None:
+        told += f"; {number(left, 2)} of what the best map of that rank explains was missing at the end"
+    return [told + "."]
 
 
 def _order(modes: Modes) -> str:
@@ -209,13 +228,31 @@ def _predicted(data: xr.Dataset, modes: Modes) -> list[str]:
     deviation = np.abs(modes.deviation)
     if np.isfinite(deviation).any():
         worst = int(np.nanargmax(deviation))
-        told.append(
-            f"The predicted learning times hold to within {_share(deviation[worst])}"
-            + (f" (worst: mode {modes.listed[worst]})." if deviation[worst] > 0.01 else ".")
-        )
+        how = "hold to within" if deviation[worst] <= NOTICED else "are off by up to"
+        named = f" (worst: mode {modes.listed[worst]})" if deviation[worst] > 0.01 else ""
+        told.append(f"The predicted learning times {how} {_share(max(deviation[worst], 1e-4))}{named}.")
     unseen = np.isfinite(modes.predicted) & ~modes.learned
     if unseen.any():
         told.append(f"A learning time was predicted for {modes.names(unseen)} but not seen in the run.")
+    never = np.isposinf(modes.predicted) & modes.learned
+    if never.any():
+        told.append(f"By theory {modes.names(never)} {'is' if never.sum() == 1 else 'are'} never learned.")
+    return told
+
+
+def surprises(modes: Modes) -> list[str]:
+    """Where predicted and measured half-times differ noticeably, and where their order does."""
+    told, deviation = [], modes.deviation
+    if np.isfinite(deviation).any():
+        worst = int(np.nanargmax(np.abs(deviation)))
+        if abs(deviation[worst]) > NOTICED:
+            later = "later" if deviation[worst] > 0 else "earlier"
+            told.append(
+                f"mode {modes.listed[worst]} was predicted to be half learned at t = {number(modes.predicted[worst])}, "
+                f"and was at t = {number(modes.halves[worst])}, {_share(abs(deviation[worst]))} {later}"
+            )
+    if modes.exchanged.any():
+        told.append(f"{modes.names(modes.exchanged)} were learned in another order than predicted")
     return told
 
 
@@ -229,32 +266,30 @@ def _ended(data: xr.Dataset) -> list[str]:
     if "time" in ending:
         told += f", at t = {number(ending['time'])}"
     if "excess" in ending:
-        told += f", with a loss {number(ending['excess'], 2)} above the smallest possible"
+        told += f", with a loss {number(ending['excess'], 2)} above the smallest that these widths can reach"
     return [told + "."]
 
 
 def _degenerate(modes: Modes) -> list[str]:
     """Which modes the data cannot tell apart."""
-    s = modes.singular_values
-    if len(s) < 2 or not np.isfinite(s).all():
+    spans = [group for group in modes.groups if group.size > 1 and modes.there[group[0]]]
+    if not spans or not np.isfinite(modes.singular_values).all():
         return []
-    equal = np.abs(np.diff(s)) <= DEGENERATE * np.abs(s[1:])
-    equal &= s[1:] > 0
-    if not equal.any():
-        return []
-    members = np.append(equal, False) | np.append(False, equal)
-    return [
-        f"{modes.names(members).capitalize()} share a singular value: the data fix their span, not each of them alone."
-    ]
+    names = [numbered("mode", [modes.listed[k] for k in group]) for group in spans]
+    one = "their span, not each of them alone; their times and strengths are those of the span"
+    if len(spans) == 1:
+        return [f"{names[0].capitalize()} share a singular value: the data fix {one}."]
+    return [f"{'; '.join(names).capitalize()} share a singular value each: the data fix {one}."]
 
 
 def _share(x: float) -> str:
-    """A relative difference as a percentage, down to the very small."""
-    return f"{number(100 * x, 2 if x >= 1e-3 else 1)}%"
+    """A relative difference as a percentage."""
+    return "<0.01%" if 0 < x < SEEN else f"{number(100 * x, 2 if x >= 1e-3 else 1)}%"
 
 
 def _signed(x: float) -> str:
-    """A signed relative difference as a percentage."""
+    """A signed relative difference as a percentage; one that is not seen in the digits has no sign."""
     if not np.isfinite(x):
         return ABSENT
-    return ("+" if x >= 0 else "−") + _share(abs(x))
+    sign = "" if 0 < abs(x) < SEEN else "+" if x >= 0 else "−"
+    return sign + _share(abs(x))

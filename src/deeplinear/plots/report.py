@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable
 from importlib.resources import files
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .._dataset import together
+from .._files import atomic_file
 from . import dynamics, landscape, reading
 from .style import BOX, SIZE
 from .svg import FONTS, css, inline_svg, swatch
@@ -75,7 +76,7 @@ _FIGURES: tuple[tuple[Callable[..., Axes], tuple[str, ...], str], ...] = (
 )
 
 
-def report(data: xr.Dataset, path: str | os.PathLike[str]) -> Path:
+def report(data: xr.Dataset, path: str | PathLike[str]) -> Path:
     """Write one self-contained HTML page about a run and return its path.
 
     The page says what was learned when, lists the modes, draws the figures, names the theory or what keeps it from
@@ -89,20 +90,19 @@ def report(data: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     ...     report(run, folder + "/report.html").name
     'report.html'
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ValueError(f"`path` is in a folder that does not exist: {target.parent}; create it first")
-    if target.is_dir():
-        raise ValueError(f"`path` is a folder: {target}; name a file such as report.html in it")
-    _write_whole(target, _page(data))
-    return target
+    with atomic_file(path) as partial:
+        # a lone surrogate, as in a file name that is no UTF-8, is no text: the page shows a question mark
+        partial.write_text(_page(data), encoding="utf-8", errors="replace", newline="\n")
+    return Path(path)
 
 
 def _page(data: xr.Dataset) -> str:
     """The HTML text of the report."""
-    drawn, lacking = _figures(data)
+    if not isinstance(data, xr.Dataset):
+        raise ValueError(f"`data` must be an xarray.Dataset as made by `learn`, got {type(data).__name__}")
+    drawn, lacking = _figures(together(data))
     modes = reading.Modes.of(data)
-    rows = [(Markup(swatch(k)), row) for k, row in enumerate(reading.mode_rows(modes))]
+    rows = [(Markup(swatch(k)), row) for k, row in reading.mode_rows(modes)]
     theory = reading.attribute(data, "theory")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = files("deeplinear.plots").joinpath("report.html.jinja").read_text(encoding="utf-8")
@@ -112,12 +112,13 @@ def _page(data: xr.Dataset) -> str:
         facts=_facts(data),
         summary=reading.summary(data),
         milestones=reading.milestones(modes),
+        milestones_after=reading.milestones_after(data),
         columns=COLUMNS,
         rows=rows[:SHOWN_ROWS],
         folded=rows[SHOWN_ROWS:],
         figures=drawn,
         lacking=lacking,
-        theory={key: str(theory.get(key) or "") for key in ("name", "formula", "source", "obstruction")}
+        theory={key: str(theory.get(key) or "") for key in ("name", "formula", "source")}
         | {"gap": reading.number(theory["gap"]) if isinstance(theory.get("gap"), float) else ""}
         if theory
         else None,
@@ -136,8 +137,6 @@ def _page(data: xr.Dataset) -> str:
 def _figures(data: xr.Dataset) -> tuple[list[dict[str, Any]], list[str]]:
     """The figures that the dataset allows, as SVG with captions, and the variables that the others would need."""
     drawn, lacking = [], []
-    if not isinstance(data, xr.Dataset):
-        raise ValueError(f"`data` must be an xarray.Dataset as made by `learn`, got {type(data).__name__}")
     for draw, needs, caption in _FIGURES:
         if not any(name in data and data[name].size for name in needs):  # one layer has no junctions, for instance
             lacking.extend(needs)
@@ -168,16 +167,3 @@ def _facts(data: xr.Dataset) -> list[tuple[str, str]]:
 def _json(value: Any) -> str:
     """The configuration as indented JSON, empty where there is none."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str) if value else ""
-
-
-def _write_whole(target: Path, text: str) -> None:
-    """Write beside the target under a name of its own, then rename: readers see the old file or the new one."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

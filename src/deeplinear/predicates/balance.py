@@ -4,12 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from .._arguments import checks_arguments
 from .._checks import TOLERANCE, Check
 from ..network import Network
 
 BALANCE = "W_{l+1}^T W_{l+1} - W_l W_l^T"
 
 
+@checks_arguments
 def balanced(network: Network, *, tolerance: float = TOLERANCE) -> Check:
     r"""Whether $C_l = W_{l+1}^T W_{l+1} - W_l W_l^T = 0$ for all l: violation $\max_l \|C_l\|_2 / \max_l \|W_l\|_2^2$.
 
@@ -24,6 +26,7 @@ def balanced(network: Network, *, tolerance: float = TOLERANCE) -> Check:
     return Check("0-balanced", f"{BALANCE} = 0", off / _size(network), tolerance)
 
 
+@checks_arguments
 def smallest_delta(network: Network) -> float:
     r"""The smallest $\delta$ for which the network is delta-balanced: $\max_l \|C_l\|_F$, conserved by the flow.
 
@@ -35,6 +38,7 @@ def smallest_delta(network: Network) -> float:
     return max((float(np.linalg.norm(C)) for C in _imbalances(network)), default=0.0)
 
 
+@checks_arguments
 def delta_balanced(network: Network, delta: float) -> Check:
     r"""Whether $\|W_{l+1}^T W_{l+1} - W_l W_l^T\|_F \le \delta$ for all l: the violation is `smallest_delta`, absolute.
 
@@ -50,6 +54,7 @@ def delta_balanced(network: Network, delta: float) -> Check:
     return Check("delta-balanced", f"|{BALANCE}|_F <= {delta:g}", smallest_delta(network), float(delta))
 
 
+@checks_arguments
 def best_lambdas(network: Network) -> tuple[float, ...]:
     r"""For every junction the $\lambda$ that brings $\lambda I$ closest to $C_l$: $\mathrm{tr}(C_l) / d_l$.
 
@@ -61,6 +66,7 @@ def best_lambdas(network: Network) -> tuple[float, ...]:
     return tuple(float(np.trace(C)) / len(C) for C in _imbalances(network))
 
 
+@checks_arguments
 def lambda_balanced(network: Network, lam: float | None = None, *, tolerance: float = TOLERANCE) -> Check:
     r"""Whether $W_{l+1}^T W_{l+1} - W_l W_l^T = \lambda_l I$ for all l, with given `lam` or, for None, the best ones.
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import checks_arguments
+from .._arrays import floats
 from .._checks import Check
 from .._linalg import rank_tolerance
 from ..init.arguments import check_widths
@@ -17,6 +19,7 @@ EQUAL_SUMS = 16 * float(np.finfo(float).eps)
 """Sums closer than this share of the largest count as equal: rounding. Sums are dense: a wider one finds equal ones."""
 
 
+@checks_arguments
 def full_rank_and_wide(objective: SquaredError, widths: Sequence[int], Y: Any = None) -> tuple[Check, ...]:
     r"""The survey's assumption 1: X and Y have full row rank, and every layer is at least as wide as the output.
 
@@ -35,14 +38,17 @@ def full_rank_and_wide(objective: SquaredError, widths: Sequence[int], Y: Any = 
     """
     widths = _checked_widths(objective, widths)
     d_x, d_y = widths[0], widths[-1]
-    outputs = np.asarray(objective.sigma_yx if Y is None else Y, dtype=float)
-    if Y is not None and (outputs.ndim != 2 or outputs.shape[1] != d_y):
+    outputs = _images(objective) if Y is None else floats("Y", Y, 2, f"(n, {d_y}), samples in rows")
+    if Y is not None and outputs.shape[1] != d_y:
         raise ValueError(f"`Y`: has shape {outputs.shape}; samples are rows, so it must be (n, {d_y})")
     read_from = "read from sigma_yx" if Y is None else f"read from {len(outputs)} samples"
-    variances = np.linalg.eigvalsh(np.asarray(objective.sigma_xx))[::-1].clip(min=0)
+    if Y is not None:  # whatever the units of the outputs
+        lengths = np.linalg.norm(outputs, axis=0)
+        outputs = outputs / np.where(lengths > 0, lengths, 1.0)
+    moment = objective.second_moment
     narrowest = min(widths[:-1])
     return (
-        _rank_check("X has full row rank", variances, d_x, note="eigenvalues of sigma_xx"),
+        _rank_check("X has full row rank", moment.variances, d_x, rank=moment.rank, note="eigenvalues of sigma_xx"),
         _rank_check(
             "Y has full row rank", np.linalg.svd(outputs, compute_uv=False), d_y, note=read_from, size=len(outputs)
         ),
@@ -56,6 +62,7 @@ def full_rank_and_wide(objective: SquaredError, widths: Sequence[int], Y: Any = 
     )
 
 
+@checks_arguments
 def generic_spectrum(objective: SquaredError) -> tuple[Check, ...]:
     r"""The survey's assumption 2: singular values nonzero and distinct, and so all partial sums of their squares.
 
@@ -97,11 +104,18 @@ def _sums_check(sigma: np.ndarray) -> Check:
 
 
 def _rank_check(
-    statement: str, s: np.ndarray, full: int, theorem: str = "assumption 1", note: str = "", size: int = 1
+    statement: str,
+    s: np.ndarray,
+    full: int,
+    theorem: str = "assumption 1",
+    note: str = "",
+    size: int = 1,
+    rank: int | None = None,
 ) -> Check:
-    """Whether `full` of the values, largest first, are above the rounding of a matrix of this size."""
+    """Whether `full` of the values, largest first, are above the rounding of a matrix of this size; or their `rank`."""
     largest = float(s.max(initial=0.0))
-    rank = int(np.count_nonzero(s > rank_tolerance(max(full, len(s), size)) * largest))
+    if rank is None:
+        rank = int(np.count_nonzero(s > rank_tolerance(max(full, len(s), size)) * largest))
     smallest = float(s[full - 1]) / largest if len(s) >= full and largest > 0 else 0.0
     return Check(theorem, statement, float(full - min(rank, full)), 0.0, margin=smallest, note=note)
 
@@ -110,9 +124,14 @@ def _singular_values(objective: Any) -> np.ndarray:
     """d_y singular values in whitened inputs, largest first; zeros where there are fewer inputs."""
     if not isinstance(objective, SquaredError):
         raise ValueError(f"`objective`: is a {type(objective).__name__}; the assumptions concern squared error")
+    s = np.linalg.svd(images := _images(objective), compute_uv=False)
+    return np.pad(s, (0, len(images) - s.size))
+
+
+def _images(objective: SquaredError) -> np.ndarray:
+    """W* R, the best map in whitened inputs."""
     W = np.asarray(objective.optimum)
-    s = np.linalg.svd(W if objective.whitened else W @ np.asarray(objective.root_xx), compute_uv=False)
-    return np.pad(s, (0, W.shape[0] - s.size))
+    return W if objective.whitened else W @ np.asarray(objective.root_xx)
 
 
 def _checked_widths(objective: Any, widths: Sequence[int]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._arguments import checks_arguments
 from .._checks import TOLERANCE, Check
 from ..frames import shared_frames
 from ..network import Network
@@ -9,6 +10,7 @@ from ..objectives import SquaredError
 from .paths import closest_paths
 
 
+@checks_arguments
 def aligned(network: Network, *, tolerance: float = TOLERANCE) -> Check:
     r"""Whether $V_{i+1}^T U_i = I$ for some SVDs $W_i = U_i \Lambda_i V_i^T$: layers diagonal between common frames.
 
@@ -28,6 +30,7 @@ def aligned(network: Network, *, tolerance: float = TOLERANCE) -> Check:
     return Check("aligned", "V_{i+1}^T U_i = I for all i", off, tolerance)
 
 
+@checks_arguments
 def decoupled(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Check:
     r"""Whether the layers are aligned with each other and with the modes of the data: $U_h = U$, $V_1 = V$.
 
@@ -52,6 +55,7 @@ def decoupled(objective: SquaredError, network: Network, *, tolerance: float = T
     return Check("decoupled", statement, parts[worst], tolerance, note=worst if parts[worst] > tolerance else "")
 
 
+@checks_arguments
 def block_shift_diagonal(network: Network, *, tolerance: float = TOLERANCE) -> Check:
     r"""Whether every $W_i$ is diagonal: violation $\max_i \|\mathrm{offdiag}(W_i)\|_F / \|W_i\|_F$.
 

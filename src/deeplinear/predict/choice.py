@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from .._arguments import checks_arguments
 from ..exact.assumptions import Check
 from ..exact.dispatch import THEOREMS
 from ..network import Network
@@ -21,6 +22,7 @@ MAX_COLUMNS = 200
 """Columns of Q = [W_1^T; W_2] from which root finding on the two-layer solution does, most of it for compilation."""
 
 
+@checks_arguments
 def learning_times(objective: SquaredError, network: Network) -> Prediction:
     r"""Predicted half-time of every mode: when its strength reaches half of its final value.
 
@@ -93,9 +95,3 @@ def _sizes(network: Network) -> dict[str, Check]:
 def _check(objective: SquaredError, network: Network) -> None:
     if not isinstance(objective, SquaredError):
         raise ValueError(f"`objective`: got a {type(objective).__name__}; learning times are known for SquaredError")
-    if objective.optimum.shape != (network.widths[-1], network.widths[0]):
-        d_y, d_x = objective.optimum.shape
-        raise ValueError(
-            f"`network`: maps {network.widths[0]} inputs to {network.widths[-1]} outputs, but the objective has {d_x} "
-            f"and {d_y}"
-        )

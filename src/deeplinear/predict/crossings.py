@@ -136,12 +136,11 @@ def _is_compiled(solution: Solution) -> bool:
 
 def _horizons(objective: SquaredError, network: Network, solution: Solution) -> np.ndarray:
     """Until when to look for every mode, in canonical time."""
-    s, variances = np.asarray(objective.modes[1]), np.linalg.eigvalsh(np.asarray(objective.sigma_xx))
-    c, depth = float(variances[-1]), network.depth
+    s, variances = np.asarray(objective.modes[1]), objective.second_moment.variances
+    c, depth = float(variances.max(initial=0.0)), network.depth
     rates = np.where(s > NOTHING * s[0], s, np.inf)
     if depth == 1:
-        seen = variances[variances > NOTHING * c]
-        return np.full(s.shape, FADED / seen.min())
+        return np.full(s.shape, FADED / variances.min())
     values = np.linalg.svd(np.asarray(network.end_to_end), compute_uv=False)
     size = float(values[0])
     if not isinstance(solution, Balanced):

@@ -10,8 +10,10 @@ from scipy.optimize import root_scalar
 from ..exact.assumptions import TOLERANCE as EXACT
 from ..exact.assumptions import Check
 from ..exact.modes import half_time, mode_strength
+from ..frames import off_axes
 from ..network import Network
 from ..objectives import SquaredError
+from ..plots.learned import groups_of
 from .prediction import Prediction
 
 SMALL = 0.1  # how large a random start may be, in units of the mode's own scale, for the first-order theory
@@ -60,10 +62,10 @@ def _in_modes(objective: SquaredError, network: Network) -> _Problem:
     layers = [np.asarray(W) for W in network.weights]
     if objective.whitened:
         return _Problem(layers, U, s, V, np.ones_like(s), Check("", "", 0.0, EXACT), float(objective.factor))
-    sigma_xx = np.asarray(objective.sigma_xx)
-    image = sigma_xx @ V
-    variances = np.sum(V * image, axis=0)
-    violation = float(np.linalg.norm(image - V * variances) / np.linalg.norm(sigma_xx))
+    root = np.asarray(objective.root_xx)
+    image, variances = root @ (root.T @ V), np.sum((root.T @ V) ** 2, axis=0)
+    smallest = objective.second_moment.variances.min(initial=np.inf)
+    violation = float(off_axes(V, image, variances, smallest).max(initial=0.0))
     inputs = Check("", "every mode of the data is an eigenvector of sigma_xx", violation, EXACT)
     return _Problem(layers, U, s, V, variances, inputs, float(objective.factor))
 
@@ -102,10 +104,11 @@ _SMALL_FORMULA = {
 
 def _two_layer_half_times(problem: _Problem, c: float) -> np.ndarray:
     b = (problem.layers[0] @ problem.V + problem.layers[1].T @ problem.U) / np.sqrt(2)  # shape (hidden, mode)
-    # the k-th column of R's diagonal is the part of b_k orthogonal to the earlier ones
-    remaining = np.zeros(problem.s.shape)
-    diagonal = np.abs(np.diagonal(np.linalg.qr(b, mode="r")))
-    remaining[: diagonal.size] = diagonal**2
+    # on R's diagonal are the parts of b orthogonal to the earlier ones; equal modes escape along their block's axes
+    remaining, R = np.zeros(problem.s.shape), np.asarray(np.linalg.qr(b, mode="r"))
+    for group in groups_of(problem.s):
+        within = group[group < len(R)]
+        remaining[within] = np.linalg.svd(R[np.ix_(within, group)], compute_uv=False)[: within.size] ** 2
     half = np.full(problem.s.shape, np.inf)
     grows = (problem.s > 1e-14 * problem.s[0]) & (remaining > LOST**2 * np.sum(b**2, axis=0))
     half[grows] = np.log(2 * problem.s[grows] / (c * remaining[grows])) / (2 * problem.s[grows])

@@ -20,6 +20,7 @@ app = App(
 
 Flag = Annotated[bool, Parameter(negative="")]
 PRINT_DPI = 300
+CHECKS, RECORD = "checks.json", "data.zarr"
 
 
 class CheckFailed(Exception):
@@ -91,21 +92,23 @@ def _entry(check: Checked) -> dict[str, Any]:
 
 
 def _reproduced(name: str, folder: Path) -> dict[str, Any]:
-    """Runs, checks and writes one result."""
+    """Runs, checks and writes one result, into a folder that is tried first and appears whole or not at all."""
     import matplotlib as mpl
 
-    from .. import records
+    from .. import _files, records
 
+    ours = lambda folder: records.foreign_to_results(folder, CHECKS, RECORD, (CHECKS, "figure.svg", "figure.png"))
     result = registry.load(name)
-    data, report = _checked(name, result, result.SETTINGS)
-    folder.mkdir(parents=True, exist_ok=True)
-    figure = result.figure(data)
-    with mpl.rc_context({"svg.hashsalt": name}):  # the same bytes each time
-        figure.savefig(folder / "figure.svg", metadata={"Date": None})
-    figure.savefig(folder / "figure.png", dpi=PRINT_DPI)
-    records.save(data, folder / "data.zarr", overwrite=True)
-    report["folder"] = str(folder)
-    (folder / "checks.json").write_text(json_format.dumps(report, indent=2), encoding="utf-8")
+    with _files.claimed([folder], True, ours, "--out"):
+        data, report = _checked(name, result, result.SETTINGS)
+        figure = result.figure(data)
+        report["folder"] = str(folder)
+        with _files.atomic_folder(folder, True, ours) as partial:
+            with mpl.rc_context({"svg.hashsalt": name}):  # the same bytes each time
+                figure.savefig(partial / "figure.svg", metadata={"Date": None})
+            figure.savefig(partial / "figure.png", dpi=PRINT_DPI)
+            records.save(data, partial / RECORD)
+            (partial / CHECKS).write_text(json_format.dumps(report, indent=2), encoding="utf-8")
     return report
 
 

@@ -14,14 +14,21 @@ from ..objectives import SquaredError, gradient_of, knows_minimum
 from .compiling import jitted
 from .packing import Packed
 
-FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to the zero map's
+FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to what there is to explain
+FINEST_WEIGHTS = 1e-12  # error of the end-to-end matrix, relative, that float64 can be asked for
+ROUNDING = 1e-14  # share of a loss that rounding of its parts can be
+CERTIFIED = 0.01  # share of what there is to explain that a minimum may leave, however coarse the tolerance
 
 AT_REST = {
-    "global minimum": "the excess loss fell to the tolerance: {excess:.3g} above the smallest that the widths allow",
+    "global minimum": (
+        "the excess loss fell to the tolerance: {excess:.3g} above the smallest that the widths allow{rest}"
+    ),
     "saddle": "the gradient is zero to rounding, {excess:.3g} above the smallest loss: a saddle, not a minimum",
     "critical point": "the gradient is zero to rounding; no closed form says here whether it is a minimum",
 }
 """What an ending says of a run that came to rest."""
+UNEXPLAINED = ", {share:.2g} of what the inputs can explain"
+NOTHING = "there is nothing to learn: the start has the smallest loss already, and no weight moves"
 
 
 class Landmarks(NamedTuple):
@@ -35,6 +42,8 @@ class Landmarks(NamedTuple):
     excess_of_zero: float | None
     tail: float
     """What a bottleneck cannot reach: smallest loss of its rank minus smallest loss."""
+    explainable: float | None
+    """By how much the smallest loss is below that of the best constant; None: the data's means are not known."""
     mode_scales: tuple[np.ndarray, np.ndarray, np.ndarray] | None
     """U, V and 1 / (final strength) of the modes, 0 where that is 0."""
 
@@ -56,13 +65,46 @@ class Landmarks(NamedTuple):
     def goal(self, tolerance: float) -> tuple[float | None, float]:
         """Excess loss that counts as converged (None: unknown), and the rtol that it takes to get there.
 
+        `tolerance` is a share of the start's excess loss, or of what there is to explain (`scale`) where that is less.
         At a minimum the step is as long as stability allows and the weights wander by rtol of their size.
         """
         if self.excess is None or self.excess_of_zero is None:
             return None, 1.0
-        whole = self.excess_of_zero if self.excess_of_zero > 0 else self.excess  # nothing to learn: decay to zero
-        goal = max(tolerance * min(self.excess, whole), FINEST_TOLERANCE * whole)
+        whole, scale = self.whole, self.scale
+        goal = max(tolerance * min(self.excess, scale), FINEST_TOLERANCE * scale, FINEST_WEIGHTS**2 * whole)
         return goal, 0.1 * (goal / whole) ** 0.5 if whole > 0 else 1.0
+
+    def unexplained(self, excess: float | None) -> float | None:
+        """Share of what there is to explain that this excess loss leaves; None where nothing is or that is unknown."""
+        there_is = excess is not None and (self.excess_of_zero or 0.0) > 0
+        return excess / self.scale if there_is and excess is not None else None
+
+    def is_minimum(self, excess: float, goal: float) -> bool:
+        """Whether an excess loss within the goal is that of a minimum, and no rest that the goal is too coarse for."""
+        return excess <= goal and (self.unexplained(excess) or 0.0) <= CERTIFIED
+
+    def words(self, kind: str, excess: float | None) -> str:
+        """What an ending at rest says of a known excess loss."""
+        share = self.unexplained(excess)
+        if kind == "global minimum" and self.noise == 0 and self.whole == 0:
+            return NOTHING
+        rest = "" if share is None else UNEXPLAINED.format(share=share)
+        return AT_REST[kind].format(excess=np.nan if excess is None else excess, rest=rest)
+
+    @property
+    def whole(self) -> float:
+        """Excess loss of the zero map; where there is nothing to learn that of the start, which decays to zero."""
+        return (self.excess_of_zero or self.excess) or 0.0
+
+    @property
+    def scale(self) -> float:
+        """Loss that there is to explain: by y's variation about its mean, where known, or that of the zero map.
+
+        A large mean is explained at once, and says nothing of the rest.
+        """
+        if self.explainable is None or self.explainable <= FINEST_WEIGHTS**2 * self.whole:
+            return self.whole
+        return min(self.whole, self.explainable)
 
 
 def landmarks(objective: Any, network: Network) -> Landmarks:
@@ -75,8 +117,8 @@ def on_host(surveyed: tuple) -> Landmarks:
     at_start, at_zero, ahead, known = surveyed
     noise = float(np.finfo(np.float64).eps) * (float(at_start) + float(at_zero))
     if known is None:
-        return Landmarks(noise, float(ahead), None, None, 0.0, None)
-    excess, of_zero, tail, modes = known
+        return Landmarks(noise, float(ahead), None, None, 0.0, None, None)
+    excess, of_zero, tail, explainable, modes = known
     if modes is not None:
         # here and not in compiled code: what calls LAPACK there waits for JAX to import scipy.linalg
         sigma_yx, best = (np.asarray(part) for part in modes)
@@ -84,7 +126,8 @@ def on_host(surveyed: tuple) -> Landmarks:
         targets = np.sum(U * (best @ V), axis=0)
         seen = np.abs(targets) > 1e-12 * np.abs(targets).max(initial=0.0)
         modes = (U, V, np.where(seen, 1 / np.where(seen, targets, 1.0), 0.0))
-    return Landmarks(noise, float(ahead), float(excess), float(of_zero), float(tail), modes)
+    explainable = None if explainable is None else float(explainable)
+    return Landmarks(noise, float(ahead), float(excess), float(of_zero), float(tail), explainable, modes)
 
 
 @eqx.filter_jit
@@ -97,9 +140,14 @@ def survey(objective: Any, network: Network) -> tuple:
         return *sizes, None
     losses = objective.excess(W, rank), objective.excess(zero, rank)
     if not isinstance(objective, SquaredError):
-        return *sizes, (*losses, jnp.zeros(()), None)
+        return *sizes, (*losses, jnp.zeros(()), None, None)
     tail = objective.minimum_at_rank(rank) - objective.minimum
-    return *sizes, (*losses, tail, (objective.sigma_yx, objective.optimum_at_rank(rank)))
+    explainable = None
+    if objective.variation is not None:
+        explainable = objective.variation - objective.minimum - tail
+        # a difference that is rounding of the whole: the inputs may explain all that varies
+        explainable = jnp.where(jnp.abs(explainable) > ROUNDING * losses[1], explainable, objective.variation)
+    return *sizes, (*losses, tail, explainable, (objective.sigma_yx, objective.optimum_at_rank(rank)))
 
 
 def _size_ahead(objective: Any, zero: Array) -> Array:

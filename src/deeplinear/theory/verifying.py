@@ -11,6 +11,9 @@ import numpy as np
 import xarray as xr
 
 from .. import records
+from .._arguments import checks_arguments
+from .._checks import check_whole
+from .._dataset import Dataset
 from .._linalg import one_thread
 from ..network import Network
 from ..objectives import SquaredError
@@ -34,6 +37,7 @@ def statements() -> tuple[Statement, ...]:
     return tuple(sorted(found, key=lambda each: _order(each.key)))
 
 
+@checks_arguments
 def verify(
     objective: Any,
     network: Network,
@@ -56,7 +60,7 @@ def verify(
     """
     _check(objective, network)
     chosen = check_keys(only)
-    question = Question(objective, network, trajectory, seed)
+    question = Question(objective, network, trajectory, check_whole("seed", seed))
     with one_thread():  # of small factorisations more threads wait for each other
         findings = [each(question) for each in chosen]
     return _dataset(chosen, findings, network)
@@ -66,13 +70,6 @@ def _check(objective: Any, network: Any) -> None:
     if not isinstance(objective, SquaredError):
         raise ValueError(
             f"`objective`: is a {type(objective).__name__}; the survey is about squared error, give a SquaredError"
-        )
-    if not isinstance(network, Network):
-        raise ValueError(f"`network`: got a {type(network).__name__}; give a Network")
-    d_y, d_x = objective.optimum.shape
-    if (network.widths[0], network.widths[-1]) != (d_x, d_y):
-        raise ValueError(
-            f"`network`: has widths {network.widths}, but the objective goes from {d_x} inputs to {d_y} outputs"
         )
 
 
@@ -106,7 +103,7 @@ def _dataset(chosen: tuple[Statement, ...], findings: list[Finding], network: Ne
         "reason": [finding.reason for finding in findings],
         "note": [finding.note for finding in findings],
     }
-    return xr.Dataset(
+    return Dataset(
         {name: ("statement", np.array(values)) for name, values in columns.items()},
         {"statement": [each.key for each in chosen]},
         {"title": "Statements of theory, measured", "widths": list(network.widths), **records.provenance()},

@@ -11,6 +11,9 @@ import xarray as xr
 from jaxtyping import Array
 
 from .. import records
+from .._arguments import checks_arguments
+from .._arrays import floats
+from .._dataset import Dataset
 from ..conventions import HALF_MEAN, TIME_UNIT, LossScale
 from ..flows.solve import gradient_flow
 from ..learning import first_crossings
@@ -25,6 +28,7 @@ KERNEL_ROWS = 128
 NETWORKS = ("linear", "twin")
 
 
+@checks_arguments
 def twin(
     network: Network,
     X: Any,
@@ -71,14 +75,15 @@ def twin(
     curved = nonlinear_flow(network, X, Y, phi, linear.ts, loss=loss, rtol=rtol, max_steps=max_steps)
     at = np.asarray(linear.ts)
     reached = min(len(at), int(np.searchsorted(at, float(curved.ts[-1]), side="right")))
-    X, Y = (jnp.asarray(array, dtype=float) for array in (X, Y))
+    X, Y = (jnp.asarray(floats(name, array)) for name, array in (("X", X), ("Y", Y)))
     Y = Y.reshape(len(X), -1)
-    probes = _spread(X, KERNEL_ROWS // Y.shape[1]) if probes is None else jnp.asarray(probes, dtype=float)
+    few = _spread(X, KERNEL_ROWS // Y.shape[1]) if probes is None else floats("probes", probes, 2, "(n, d_x)")
+    probes = jnp.asarray(few)
     first, second = (jax.tree.map(lambda W: W[:reached], run.networks) for run in (linear, curved))
     factor = jnp.asarray(loss.factor(len(X), Y.shape[1]))
     measure = SampleLoss(X, Y, factor, phi)
     read = _readings(network, first, second, measure, jnp.linalg.pinv(X), tuple(objective.modes), probes)
-    data = xr.Dataset(
+    data = Dataset(
         {name: (dims, np.asarray(read[name]), {"long_name": label}) for name, (dims, label) in LABELS.items()},
         {"time": ("time", at[:reached], {"long_name": "time", "units": TIME_UNIT}), "network": list(NETWORKS)},
     ).transpose("network", "time", ...)

@@ -15,8 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._arguments import check_ends, check_times, checks_arguments
+from .._arrays import floats
+from .._checks import check_whole
 from ..conventions import HALF_MEAN, LossScale
-from ..data import Moments, check_samples
+from ..data import check_samples
 from ..network import Network
 from ..trajectory import Ending, Statistics, Trajectory
 from .nonlinear import SampleLoss, resolved
@@ -25,6 +28,7 @@ FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
 FINEST_STEP = 1e-15  # of the last time; steps below this no longer move t
 
 
+@checks_arguments
 def nonlinear_flow(
     network: Network,
     X: Any,
@@ -55,6 +59,7 @@ def nonlinear_flow(
     Source: Hairer, Norsett and Wanner (1993), section II.5, for the method.
     """
     started = time.perf_counter()
+    check_whole("max_steps", max_steps, 1)
     measure, times = _question(network, X, Y, activation, ts, loss, rtol)
     sizes = [float(np.sqrt(np.mean(np.square(W)))) for W in network.weights]
     atol = jnp.asarray(rtol * min((size for size in sizes if size), default=1.0))
@@ -103,19 +108,14 @@ def _question(
 ) -> tuple[SampleLoss, np.ndarray]:
     """The loss on these samples and the times, checked."""
     phi = resolved(activation)
-    X, Y = check_samples(X, Y)
-    moments = Moments.of(X, Y)  # refuses what is not finite, naming the place
-    if (moments.d_x, moments.d_y) != (network.widths[0], network.widths[-1]):
-        raise ValueError(
-            f"`network`: has widths {network.widths}, but samples have {moments.d_x} inputs and {moments.d_y} outputs"
-        )
-    times = np.asarray(ts, dtype=float)
-    if times.ndim != 1 or not times.size or not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
-        raise ValueError("`ts`: gives no increasing finite times of at least 0; give a list such as [0, 1, 10]")
+    X, Y = (floats(name, array) for name, array in zip("XY", check_samples(X, Y), strict=True))
+    Y = Y.reshape(len(X), -1)
+    check_ends(network, X.shape[1], Y.shape[1], "samples have")
+    times = check_times(ts, increasing=True)
     if not FINEST_RTOL <= rtol < 0.1:
         raise ValueError(f"`rtol`: got {rtol}; give a number from {FINEST_RTOL:g} to below 0.1")
-    factor = loss.factor(moments.count, moments.d_y)
-    measure = SampleLoss(jnp.asarray(X, dtype=float), jnp.asarray(Y, dtype=float), jnp.asarray(factor), phi)
+    factor = loss.factor(*Y.shape)
+    measure = SampleLoss(jnp.asarray(X), jnp.asarray(Y), jnp.asarray(factor), phi)
     if not np.isfinite(float(measure(network))):
         raise ValueError("`activation`: gives outputs that are NaN or infinite at the start; give a finite function")
     return measure, times

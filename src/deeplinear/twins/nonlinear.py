@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._arguments import checks_arguments
+from .._arrays import floats
+from .._linalg import on_device
 from ..network import Network
 
 
@@ -30,6 +33,7 @@ ACTIVATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 PROBED = (2, 3)  # shape of the array on which a given activation is tried
 
 
+@checks_arguments
 def forward(network: Network, X: Any, activation: str | Callable = "relu") -> Array:
     r"""Outputs $W_h \phi(W_{h-1} \cdots \phi(W_1 x))$ of samples in rows, X (n, d_x), shape (n, d_y).
 
@@ -42,9 +46,10 @@ def forward(network: Network, X: Any, activation: str | Callable = "relu") -> Ar
     ([[2.0], [3.0]], [[-1.0]])
     """
     activities = hidden_activities(network, X, activation)
-    return (activities[-1] if activities else jnp.asarray(X, dtype=float)) @ network.weights[-1].T
+    return (activities[-1] if activities else _inputs(network, X)) @ network.weights[-1].T
 
 
+@checks_arguments
 def hidden_activities(network: Network, X: Any, activation: str | Callable = "relu") -> list[Array]:
     r"""Activities $\phi(W_l \cdots \phi(W_1 x))$ of the hidden layers l = 1, ..., h - 1, shapes (n, d_l).
 
@@ -54,13 +59,18 @@ def hidden_activities(network: Network, X: Any, activation: str | Callable = "re
     [[[1.0, 0.0]]]
     """
     phi = resolved(activation)
-    H, activities = jnp.asarray(X, dtype=float), []
-    if H.ndim != 2 or H.shape[1] != network.widths[0]:
-        raise ValueError(f"`X`: has shape {H.shape}; give samples in rows, (n, {network.widths[0]}) for this network")
+    H, activities = _inputs(network, X), []
     for W in network.weights[:-1]:
         H = phi(H @ W.T)
         activities.append(H)
     return activities
+
+
+def _inputs(network: Network, X: Any) -> Array:
+    X = on_device(floats("X", X))
+    if X.ndim != 2 or X.shape[1] != network.widths[0]:
+        raise ValueError(f"`X`: has shape {X.shape}; give samples in rows, (n, {network.widths[0]}) for this network")
+    return X
 
 
 def resolved(activation: Any) -> Callable[..., Any]:
