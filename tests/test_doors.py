@@ -1,5 +1,6 @@
 """Arguments that people give in another form than the one in the signature: taken, or refused in one line."""
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -180,3 +181,21 @@ def test_weights_that_float64_cannot_square_are_refused_where_a_loss_is_asked_fo
         WHITE,
         huge,
     )
+
+
+def test_an_objective_takes_matrices_of_its_own_shape_alone():
+    """What broadcasting would stretch is refused; lists are matrices."""
+    many, two = [[1.0, 0.0, 2.0], [0.0, 1.0, 1.0], [3.0, 1.0, 0.0]], [0, 1, 1]
+    objectives = (
+        SquaredError.of(many, [[1.0, 2.0], [0.0, 1.0], [1.0, 1.0]]),
+        dl.MatrixCompletion(np.ones((2, 3)), np.ones((2, 3), bool)),
+        dl.MatrixSensing(np.ones((4, 2, 3)), np.ones(4)),
+        CrossEntropy(many, two),
+    )
+    for objective in objectives:
+        W = np.arange(6.0).reshape(2, 3)
+        assert float(objective(W.tolist())) == float(objective(jnp.asarray(W)))
+        for wrong in (np.ones(3), np.ones((1, 3)), np.ones((2, 1)), np.ones((5, 2, 3)), 1.0):
+            shape = str(np.shape(wrong)).replace("(", r"\(").replace(")", r"\)")
+            refuses(rf"^`W`: has shape {shape}; the end-to-end matrix has \(2, 3\)$", objective, wrong)
+            refuses(rf"^`W`: has shape {shape}; the end-to-end matrix has \(2, 3\)$", objective.gradient, wrong)

@@ -46,3 +46,11 @@ def check_shape(shape: Any) -> tuple[int, int]:
     except (TypeError, ValueError):
         raise ValueError(f"`shape`: got {shown(shape)}; give (d_y, d_x)") from None
     return check_whole("shape", d_y, 1, MOST), check_whole("shape", d_x, 1, MOST)
+
+
+def as_map(W: Any, shape: tuple[int, ...], name: str = "W") -> Any:
+    """An end-to-end matrix, also of lists; `ValueError` for another shape, which arithmetic would stretch unasked."""
+    W = W if hasattr(W, "ndim") else on_device(floats(name, W))
+    if tuple(W.shape) != tuple(shape[-2:]):
+        raise ValueError(f"`{name}`: has shape {tuple(W.shape)}; the end-to-end matrix has {tuple(shape[-2:])}")
+    return W

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from .._arrays import booleans, floats, place, readable, traced
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
-from .arguments import check_shape, indices, numbers
+from .arguments import as_map, check_shape, indices, numbers
 from .measurements import placed
 
 SPARSE = 1 / 16  # share of observed entries below which they are kept one by one; above, as matrices of the size of W
@@ -95,6 +95,7 @@ class MatrixCompletion(eqx.Module):
         """
         if not self.knows_minimum(max_rank):
             raise ValueError(f"`max_rank`: got {max_rank}; the smallest loss of such matrices is not known")
+        W = as_map(W, self.shape)
         if self._dense is not None:
             weights, targets = self._dense
             return jnp.sum(weights * (W - targets) ** 2) / 2
@@ -102,6 +103,7 @@ class MatrixCompletion(eqx.Module):
 
     def gradient(self, W: Matrix) -> Matrix:
         r"""$\frac{c}{n} m_{rk} (W_{rk} - \bar y_{rk})$ at the observed entries, m their counts; 0 elsewhere."""
+        W = as_map(W, self.shape)
         if self._dense is not None:
             weights, targets = self._dense
             return weights * (W - targets)
@@ -109,6 +111,7 @@ class MatrixCompletion(eqx.Module):
 
     def hessian_vector(self, W: Matrix, V: Matrix) -> Matrix:
         r"""$\frac{c}{n} m_{rk} V_{rk}$ at the observed entries, 0 elsewhere; the same at every W."""
+        V = as_map(V, self.shape, "V")
         return self._placed(V[self.row, self.column]) if self._dense is None else self._dense[0] * V
 
     def gradient_between(self, left: Float[Array, "d_y k"], right: Float[Array, "k d_x"]) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from .._linalg import product
 from .._types import Matrix, Scalar
+from .arguments import as_map
 
 
 class SampleLoss(eqx.Module):
@@ -20,15 +21,15 @@ class SampleLoss(eqx.Module):
 
     def __call__(self, W: Matrix) -> Scalar:
         """Loss of the end-to-end matrix W (d_y, d_x)."""
-        return jnp.sum(self._losses(product(self.X, W.T))) / self.X.shape[0]
+        return jnp.sum(self._losses(product(self.X, as_map(W, self.shape).T))) / self.X.shape[0]
 
     def gradient(self, W: Matrix) -> Matrix:
         r"""$\frac{1}{n} \sum_i \nabla \ell(W x_i) \, x_i^T$, shape (d_y, d_x)."""
-        return product(self._slopes(product(self.X, W.T)).T, self.X) / self.X.shape[0]
+        return product(self._slopes(product(self.X, as_map(W, self.shape).T)).T, self.X) / self.X.shape[0]
 
     def hessian_vector(self, W: Matrix, V: Matrix) -> Matrix:
         r"""$\frac{1}{n} \sum_i \nabla^2 \ell(W x_i) [V x_i] \, x_i^T$, shape (d_y, d_x)."""
-        bent = self._bends(product(self.X, W.T), product(self.X, V.T))
+        bent = self._bends(product(self.X, as_map(W, self.shape).T), product(self.X, as_map(V, self.shape, "V").T))
         return product(bent.T, self.X) / self.X.shape[0]
 
     @property

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from .._arrays import traced
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
-from .arguments import check_shape, indices, numbers
+from .arguments import as_map, check_shape, indices, numbers
 from .measurements import Dense, Entries, Measurements, RankOne, fitted
 
 
@@ -80,15 +80,15 @@ class MatrixSensing(eqx.Module):
 
     def __call__(self, W: Matrix) -> Scalar:
         """Loss of the end-to-end matrix W (d_y, d_x)."""
-        return self._weight / 2 * jnp.sum((self.measurements(W) - self.y) ** 2)
+        return self._weight / 2 * jnp.sum((self.measurements(as_map(W, self.shape)) - self.y) ** 2)
 
     def gradient(self, W: Matrix) -> Matrix:
         r"""$\frac{c}{n} \sum_i (\langle B_i, W \rangle - y_i) B_i$, shape (d_y, d_x)."""
-        return self.measurements.adjoint(self._weight * (self.measurements(W) - self.y))
+        return self.measurements.adjoint(self._weight * (self.measurements(as_map(W, self.shape)) - self.y))
 
     def hessian_vector(self, W: Matrix, V: Matrix) -> Matrix:
         r"""$\frac{c}{n} \sum_i \langle B_i, V \rangle B_i$, shape (d_y, d_x), the same at every W."""
-        return self.measurements.adjoint(self._weight * self.measurements(V))
+        return self.measurements.adjoint(self._weight * self.measurements(as_map(V, self.shape, "V")))
 
     def knows_minimum(self, max_rank: int | None = None) -> bool:
         """Whether `minimum` is known and a matrix of rank `max_rank` can reach it for certain."""
@@ -101,7 +101,7 @@ class MatrixSensing(eqx.Module):
         """
         if not self.knows_minimum(max_rank) or self._fitted is None:
             raise ValueError(f"`max_rank`: got {max_rank}; the smallest loss of such matrices is not known here")
-        return self._weight / 2 * jnp.sum((self.measurements(W) - self._fitted) ** 2)
+        return self._weight / 2 * jnp.sum((self.measurements(as_map(W, self.shape)) - self._fitted) ** 2)
 
     @property
     def shape(self) -> tuple[int, int]:

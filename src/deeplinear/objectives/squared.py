@@ -15,6 +15,7 @@ from .._second_moment import SecondMoment
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
 from ..data import Fit, Modes, Moments, check_samples
+from .arguments import as_map
 
 
 class SquaredError(eqx.Module):
@@ -177,6 +178,7 @@ class SquaredError(eqx.Module):
         For a bottleneck, $\frac{c}{2} \big(\|(W - W_r) R\|^2 - 2 \langle W R, (W^* - W_r) R \rangle\big)$ with $W_r$
         the best matrix of that rank and $R = \Sigma_{xx}^{1/2}$.
         """
+        W = as_map(W, self.optimum.shape)
         if max_rank is None or max_rank >= min(W.shape):
             return self.factor / 2 * jnp.sum(self._rooted(W - self.optimum) ** 2)
         best, rest = self._split(max_rank)
@@ -185,11 +187,11 @@ class SquaredError(eqx.Module):
 
     def gradient(self, W: Matrix) -> Matrix:
         r"""$\nabla L(W) = c (W - W^*) \Sigma_{xx}$, shape (d_y, d_x)."""
-        return self._weighted(self.factor * (W - self.optimum))
+        return self._weighted(self.factor * (as_map(W, self.optimum.shape) - self.optimum))
 
     def hessian_vector(self, W: Matrix, V: Matrix) -> Matrix:
         r"""$\nabla^2 L(W)[V] = c V \Sigma_{xx}$, shape (d_y, d_x), the same at every W."""
-        return self._weighted(self.factor * V)
+        return self._weighted(self.factor * as_map(V, self.optimum.shape, "V"))
 
     @property
     def sigma_xx(self) -> Array:
