@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ABI = 1
+ABI = 2
 FOLDER = Path(__file__).parents[1] / "_engine"
 SOURCES = Path(__file__).parents[3] / "engine"
 """Where its sources are, in a source tree."""
@@ -29,6 +29,7 @@ class CProblem(ctypes.Structure):
         ("optimum", c_void_p),
         ("root", c_void_p),
         ("rank", c_int32),
+        ("graded", c_int32),
         ("factor", c_double),
         ("rates", c_void_p),
         ("decay", c_void_p),
