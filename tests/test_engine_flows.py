@@ -9,7 +9,7 @@ from engine_problems import all_of
 
 import deeplinear as dl
 from deeplinear.dynamics import engine
-from deeplinear.flows import solve
+from deeplinear.flows import jax_engine, solve
 from deeplinear.flows.rosenbrock import Rosenbrock
 from deeplinear.running import compiling
 from deeplinear.running.landmarks import landmarks
@@ -27,7 +27,7 @@ def plain(monkeypatch):
     """The JAX engine integrates, in the form that preconditions, with conjugate gradients for every size."""
     monkeypatch.setattr(solve, "is_native", lambda problem: False)
     monkeypatch.setattr(compiling, "refused", ["one kernel does not precondition"])
-    monkeypatch.setitem(solve.SOLVERS, "rodas4", Rosenbrock(whole=False))
+    monkeypatch.setitem(jax_engine.SOLVERS, "rodas4", Rosenbrock(whole=False))
 
 
 def question(seed, method, shape, chosen):

@@ -13,7 +13,8 @@ from problems import TIMES, WHITE, WIDTHS, correlated, quartic, random_network
 import deeplinear as dl
 from deeplinear import Network, SquaredError, gradient_flow
 from deeplinear.dynamics import engine
-from deeplinear.flows import compiled, ensemble
+from deeplinear.flows import compiled
+from deeplinear.flows import compiled_ensemble as ensemble
 from deeplinear.running import compiling
 
 MEMBERS = 7

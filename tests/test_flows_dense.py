@@ -15,8 +15,8 @@ import deeplinear as dl
 from deeplinear import Network, SquaredError
 from deeplinear._linalg import fused_products
 from deeplinear.flows import dense, rosenbrock
+from deeplinear.flows.problem import Problem
 from deeplinear.flows.rosenbrock import GAMMA, Rosenbrock
-from deeplinear.flows.stepping import Problem
 from deeplinear.running import compiling
 
 RTOL = 1e-7

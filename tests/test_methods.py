@@ -16,9 +16,9 @@ from deeplinear._linalg import chain, fused_products, product
 from deeplinear.flows import compiled, stabilised
 from deeplinear.flows.automatic import PATIENCE, TRIAL, Automatic
 from deeplinear.flows.dopri8 import Dopri8
+from deeplinear.flows.problem import Problem
 from deeplinear.flows.rosenbrock import Rosenbrock
 from deeplinear.flows.stabilised import Stabilised, table
-from deeplinear.flows.stepping import Problem
 from deeplinear.running import compiling
 
 OBJECTIVE = dl.SquaredError.from_moments([[2.0, 0.3, 0.0], [0.1, 1.0, -0.4]], [[1.5, 0.2, 0], [0.2, 1, 0], [0, 0, 0.5]])

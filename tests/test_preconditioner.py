@@ -9,8 +9,8 @@ from jax.flatten_util import ravel_pytree
 import deeplinear as dl
 from deeplinear._linalg import fused_products
 from deeplinear.flows.preconditioner import gauss_newton_inverse
+from deeplinear.flows.problem import Problem
 from deeplinear.flows.rosenbrock import Rosenbrock
-from deeplinear.flows.stepping import Problem
 
 WIDTHS = (5, 4, 6, 3)
 WHITE = dl.SquaredError.from_singular_values([2.0, 1.0, 0.5], 5, 3, dl.MEAN)

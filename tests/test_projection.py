@@ -11,7 +11,7 @@ from scipy.integrate import solve_ivp
 
 from deeplinear import Network, gradient_flow
 from deeplinear.diagnostics import imbalance
-from deeplinear.flows import stepping
+from deeplinear.flows.problem import Problem
 from deeplinear.flows.projection import projected
 
 DEEP = (4, 5, 6, 3)
@@ -111,9 +111,9 @@ def test_members_of_ensembles_are_projected_as_alone():
 
 
 def test_off_it_changes_no_program():
-    off, default = stepping.Problem(WHITE, None, None, project=False), stepping.Problem(WHITE, None, None)
+    off, default = Problem(WHITE, None, None, project=False), Problem(WHITE, None, None)
     assert jax.tree.structure(off) == jax.tree.structure(default)
-    assert jax.tree.structure(stepping.Problem(WHITE, None, None, project=True)) != jax.tree.structure(default)
+    assert jax.tree.structure(Problem(WHITE, None, None, project=True)) != jax.tree.structure(default)
 
 
 MASK = Network([np.ones((5, 4), dtype=bool), np.ones((3, 5), dtype=bool)])

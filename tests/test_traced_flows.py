@@ -16,7 +16,7 @@ import deeplinear as dl
 from deeplinear import Network, SquaredError, gradient_flow
 from deeplinear._linalg import psd_root
 from deeplinear.flows import with_diffrax
-from deeplinear.flows.stepping import Problem
+from deeplinear.flows.problem import Problem
 
 RNG = np.random.default_rng(0)
 SIGMA_YX, TARGET, INPUTS = RNG.standard_normal((3, 4)), RNG.standard_normal((3, 4)), RNG.standard_normal((9, 4))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs
 
 EPS = float(np.finfo(float).eps)
 CONSTANT = 4 * EPS
@@ -157,6 +156,8 @@ def singular_values(T: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Accurate for T = D_1 B D_2 with diagonal D and well-conditioned B. Source: Drmac and Veselic (2008), SIAM J. Matrix
     Anal. Appl. 29, LAPACK's `gejsv` with full row pivoting.
     """
+    from scipy.linalg import get_lapack_funcs  # a fifth of a second that few inputs need
+
     gejsv: Any = get_lapack_funcs("gejsv", (T,))
     s, U, V, work, _, info = gejsv(T, joba=2, jobu=0, jobv=0, jobr=1, jobt=0, jobp=0)
     if info:

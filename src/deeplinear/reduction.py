@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from jaxtyping import Array
 from ._arguments import check_fit
 from ._invariant import Edge, extended, invariant_spans
 from ._linalg import chain, rank_tolerance
+from ._trees import value
 from .network import Network
 from .objectives import SquaredError
 
@@ -22,7 +22,8 @@ RANK_TOLERANCE = 1e-13
 """Parts of sigma_yx and of W(0) as small as this against the whole count as zero: they move nothing in finite time."""
 
 
-class Reduction(eqx.Module):
+@value()
+class Reduction:
     r"""A smaller problem with the same flow, and the way back: $W_l(t) = W_l(0) + P_l (W'_l(t) - W'_l(0)) P_{l-1}^T$.
 
     `objective` and `network` are the smaller problem W', with the same loss scale, the same clock and, at every time,

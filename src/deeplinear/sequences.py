@@ -3,18 +3,19 @@
 from collections.abc import Iterable
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from ._arrays import number, shown, traced
+from ._trees import value
 from ._types import Matrix
 
 ROUNDING = 1e-12  # relative; a time that was added up otherwise may lie beyond the end by this much
 
 
-class TaskSequence(eqx.Module):
+@value("durations")
+class TaskSequence:
     """Objectives in the order in which they are learned, and for how long each.
 
     Task k (counted from 0) lasts from `starts[k]` to `starts[k + 1]`; a time at which one ends and the next begins
@@ -29,7 +30,7 @@ class TaskSequence(eqx.Module):
     """
 
     objectives: tuple[Any, ...]
-    durations: tuple[float, ...] = eqx.field(static=True)
+    durations: tuple[float, ...]
 
     @classmethod
     def of(cls, tasks: Iterable[Any]) -> "TaskSequence":

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import equinox as eqx
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
@@ -211,6 +210,8 @@ def _of_function(objective: Any, W: jax.Array) -> str:
     """A hash of what an objective computes: its program as JAX sees it, and every constant in it."""
     if isinstance(objective, SquaredError):  # its arrays are all of it
         return _of_values(objective)
+    import equinox as eqx
+
     arrays, rest = eqx.partition(objective, eqx.is_array)
     program = jax.make_jaxpr(lambda arrays, W: eqx.combine(arrays, rest)(W))(arrays, W)
     return _of_values((_without_addresses(str(program)), arrays, list(_constants(program))))

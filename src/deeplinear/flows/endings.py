@@ -12,7 +12,7 @@ from ..obstructions import FULL_RANK, Obstacles, Obstruction, has_sign, kept_sig
 from ..running.landmarks import AT_REST, Landmarks, Standing, landmarks
 from ..trajectory import Ending
 from .horizon import rest_of
-from .stepping import Problem
+from .problem import Problem
 
 MESSAGES = {
     "time": "stopped at the last time asked for",

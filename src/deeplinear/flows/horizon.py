@@ -7,7 +7,7 @@ import numpy as np
 
 from ..network import Network
 from ..objectives import SquaredError
-from .stepping import Problem
+from .problem import Problem
 
 FACTOR = 10.0  # by which the estimate is exceeded before a run gives up
 ROUNDING = 37.0  # ln of the growth from rounding to order 1

@@ -13,8 +13,8 @@ from ..objectives import SquaredError
 from ..running.landmarks import Landmarks
 from ..running.progress import Report, report_of
 from .endings import Outcome
+from .problem import Problem
 from .recorder import Recorder
-from .stepping import Problem
 
 MANY, WIDEST = 400, 16.0  # kept outputs below which chosen ones lie farther apart, and by how much at most
 METHODS = {"auto": "auto", "rock4": "rock4", "rodas4": "rodas4", "bdf": "rodas4", "dopri8": "dopri8"}

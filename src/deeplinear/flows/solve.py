@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from .._arguments import check_decay, check_times, checks_arguments
 from .._checks import check_whole
+from .._linalg import as_numpy
 from ..masks import check_mask
 from ..network import Network
 from ..objectives import SquaredError, gradient_of, hessian_vector
@@ -24,31 +25,18 @@ from ..running.landmarks import FINEST_TOLERANCE, landmarks, standing
 from ..running.progress import as_reporter
 from ..running.segments import interruptible
 from ..trajectory import Ending, Statistics, Trajectory
-from . import stepping
 from .algebra import layer_norms, layer_sizes
-from .automatic import Automatic
 from .checkpoint import Checkpoint
-from .dopri8 import Dopri8
-from .drive import Run, begin
 from .endings import Fate, Outcome, explained, fate_of, fated, judge, obstacles_of, with_escape_rate
 from .ensemble import Ensemble, batch_of, spread
 from .horizon import latest
-from .native import NativeRun, is_native
-from .native_ensemble import NativeEnsemble
-from .rosenbrock import Rosenbrock
+from .native import METHODS, NativeRun, is_native
+from .problem import Problem
 from .sequence import through_tasks
-from .stabilised import Stabilised
 
 FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
 ATOL = 1e-320, 1e300  # bounds of the absolute tolerance
 TIGHT = 1e-8  # rtol from which a method of order 8 takes fewer evaluations than a stabilised one of order 4
-SOLVERS = {
-    "auto": Automatic(),
-    "rock4": Stabilised(),
-    "rodas4": Rosenbrock(),
-    "bdf": Rosenbrock(),
-    "dopri8": Dopri8(),
-}
 
 
 @through_tasks
@@ -156,7 +144,10 @@ def gradient_flow(
         check_kept(network, len(shared), "`ts`")
         asks = problem, network, shared, (rtol, least), tolerance, max_steps
         name = _solver(solver, rtol)
-        ensemble = NativeEnsemble(name, *asks) if is_native(problem) else Ensemble(SOLVERS[name], *asks)
+        if is_native(problem):
+            return Ensemble(name, *asks).run(threads, progress, started)
+        engine = _jax_engine()
+        ensemble = engine.CompiledEnsemble(engine.SOLVERS[name], *asks)
         return ensemble.run(threads, progress, started)
     if room is not None:
         solver = room.checked(solver, adjoint, times)
@@ -165,10 +156,9 @@ def gradient_flow(
     asked = Asked(times, rtol, atol, float(least), tolerance, max_time, max_steps, keep, solver, checkpoint)
     reduction = _reduction(problem, network) if reduce and room is None else None
     if reduction is not None:
-        network, problem = (
-            reduction.network,
-            stepping.Problem(reduction.objective, None, None, problem.rates, problem.project),
-        )
+        network, problem = reduction.network, problem.of(reduction.objective)
+    if is_native(problem):
+        network, problem = as_numpy((network, problem))  # nothing around the engine waits for a compiler
     check_kept(network, keep if times is None else len(times), "`keep`" if times is None else "`ts`")
     outcome, ending = _single(problem, network, asked, room, progress)
     steps, evaluations, rejected, name = outcome.counts
@@ -193,16 +183,15 @@ class Asked(NamedTuple):
     checkpoint: str | Path | None
 
 
-def _single(
-    problem: stepping.Problem, network: Network, asked: Asked, room: Any, progress: Any
-) -> tuple[Outcome, Ending]:
+def _single(problem: Problem, network: Network, asked: Asked, room: Any, progress: Any) -> tuple[Outcome, Ending]:
     """Follows one network to its end and judges it; `room` is diffrax's where diffrax integrates."""
     times, rtol, tolerance, max_time = asked.times, asked.rtol, asked.tolerance, asked.max_time
-    begun, method = None, SOLVERS[_solver(asked.solver, rtol)] if room is None and not is_native(problem) else None
-    if method is None:
-        marks = landmarks(problem.objective, network)
+    engine, solver, begun = None, _solver(asked.solver, rtol), None
+    if room is None and not is_native(problem):
+        engine = _jax_engine()
+        marks, begun = engine.begin(engine.SOLVERS[solver], problem, network, rtol)
     else:
-        marks, begun = begin(method, problem, network, rtol)
+        marks = landmarks(problem.objective, network)
     goal, finer = marks.goal(tolerance) if problem.weight_decay is None else (None, rtol)
     if times is None and max_time is None and goal is None:
         raise ValueError(
@@ -219,10 +208,10 @@ def _single(
 
         def outcome_at(goal: float | None) -> Outcome:
             asks = goal, asked.keep if times is None else None, times, max_time if bound is None else bound
-            if method is None or begun is None:
-                run = NativeRun(_solver(asked.solver, rtol), problem, network, marks, tolerances, *asks)
+            if engine is None:
+                run = NativeRun(solver, problem, network, marks, tolerances, *asks)
             else:
-                run = Run(method, problem, begun, marks, tolerances, *asks)
+                run = engine.Run(engine.SOLVERS[solver], problem, begun, marks, tolerances, *asks)
             return _drive(run, asked.max_steps, progress, saved)
 
         outcome = _outcome(outcome_at, fate, goal, times is None, saved is None)
@@ -250,7 +239,7 @@ def _outcome(follow: Callable, fate: Fate, goal: float | None, to_an_end: bool, 
     return follow(goal + found.excess)
 
 
-def _checkpoint(problem: stepping.Problem, network: Network, asked: Asked) -> Checkpoint | None:
+def _checkpoint(problem: Problem, network: Network, asked: Asked) -> Checkpoint | None:
     """The file that the run goes on from, if one is asked for; more steps are no other question."""
     if asked.checkpoint is None:
         return None
@@ -260,7 +249,7 @@ def _checkpoint(problem: stepping.Problem, network: Network, asked: Asked) -> Ch
     return Checkpoint(asked.checkpoint, problem.objective, network, settings)
 
 
-def _reduction(problem: stepping.Problem, network: Network) -> Reduction | None:
+def _reduction(problem: Problem, network: Network) -> Reduction | None:
     """The smaller problem with the same flow; None where there is none, or where one kernel is fast as it is."""
     whole = problem.mask is None and problem.weight_decay is None
     if not isinstance(problem.objective, SquaredError) or not whole or is_small(network):
@@ -276,7 +265,14 @@ def _with_diffrax() -> Any:
     return with_diffrax
 
 
-def _drive(run: Run | NativeRun, max_steps: int, progress: Any, saved: Checkpoint | None) -> Outcome:
+def _jax_engine() -> Any:
+    """The room of the integrators that JAX compiles, entered only when one is needed."""
+    from . import jax_engine
+
+    return jax_engine
+
+
+def _drive(run: Any, max_steps: int, progress: Any, saved: Checkpoint | None) -> Outcome:
     """What an own method leaves behind."""
     if saved is not None:
         saved.load(run)
@@ -305,14 +301,14 @@ def _solver(name: str, rtol: float) -> str:
 
 
 def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, solver: Any):
-    if isinstance(solver, str) and solver not in SOLVERS:
-        raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, SOLVERS))} or a diffrax solver")
+    if isinstance(solver, str) and solver not in METHODS:
+        raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, METHODS))} or a diffrax solver")
     batch = batch_of(objective, network)
     network = jax.tree.map(lambda W: W if W.dtype == float else W.astype(float), network)
     if batch is not None:
         network = spread(network, batch)
     mask, decay = check_mask(mask, network), check_decay(weight_decay)
-    return network, stepping.Problem(objective, mask, decay), batch
+    return network, Problem(objective, mask, decay), batch
 
 
 def _check_tolerances(rtol: float, atol: Any, tolerance: float, objective: Any, network: Network) -> tuple[float, Any]:
@@ -359,7 +355,7 @@ def _check_limits(max_time: float | None, max_steps: int, keep: int, threads: in
         raise ValueError(f"`threads`: got {threads}; give at least 1, or leave it out for one per processor")
 
 
-def _check_options(problem: stepping.Problem, checkpoint: Any, project: bool, elsewhere: bool, batch: Any) -> Any:
+def _check_options(problem: Problem, checkpoint: Any, project: bool, elsewhere: bool, batch: Any) -> Any:
     """The problem with its projection; `ValueError` for options where they do not apply."""
     if checkpoint is not None and (elsewhere or batch is not None):
         who = "an ensemble" if batch is not None else "a flow that diffrax integrates"
@@ -370,4 +366,4 @@ def _check_options(problem: stepping.Problem, checkpoint: Any, project: bool, el
         raise ValueError("`project`: diffrax's steps are not projected; leave it out, or give one of the own solvers")
     if problem.mask is not None or problem.weight_decay is not None:
         raise ValueError("`project`: with a mask or weight decay the imbalances are not conserved; leave it out")
-    return stepping.Problem(problem.objective, None, None, project=True)
+    return Problem(problem.objective, None, None, project=True)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -227,6 +226,8 @@ def _feasible(lam: Any, widths: tuple[int, ...]) -> Array:
     """`lam` of a sign that the widths allow; checked when the program runs where JAX traces it."""
     d_x, d_1, d_y = widths
     if isinstance(lam, Tracer):
+        import equinox as eqx  # a third of a second, for this alone
+
         if d_1 > d_y:
             lam = eqx.error_if(lam, lam > 0, f"`lam`: is above 0, which widths {widths} forbid (d_1 > d_y)")
         if d_1 > d_x:

@@ -9,12 +9,14 @@ from jaxtyping import Array, Float
 
 from .._arrays import classes as named_classes
 from .._arrays import floats, traced
+from .._trees import value
 from .arguments import indices, samples
 from .samples import SampleLoss
 
 SUM_TO_ONE = 1e-6  # by how much the probabilities of a soft target may miss 1
 
 
+@value(init=False)
 class Logistic(SampleLoss):
     r"""Logistic loss $\frac{1}{n} \sum_{ik} y_{ik} \ln(1 + e^{-z_{ik}}) + (1 - y_{ik}) \ln(1 + e^{z_{ik}})$.
 
@@ -33,7 +35,7 @@ class Logistic(SampleLoss):
     Y: Float[Array, "n d_y"]
 
     def __init__(self, X: Any, y: Any):
-        self.X, self.Y = samples(X, y, "y")
+        self._take(*samples(X, y, "y"))
         if not traced(y):
             _check_probabilities("y", np.asarray(self.Y), "0 and 1, or probabilities between; map -1 to 0")
 
@@ -48,6 +50,7 @@ class Logistic(SampleLoss):
         return jax.nn.sigmoid(Z) * jax.nn.sigmoid(-Z) * dZ
 
 
+@value(init=False)
 class CrossEntropy(SampleLoss):
     r"""Cross-entropy $-\frac{1}{n} \sum_{ik} p_{ik} \ln \mathrm{softmax}(W x_i)_k$ of C classes, W (C, d_x).
 
@@ -71,7 +74,7 @@ class CrossEntropy(SampleLoss):
         texts = named_classes("labels", labels)
         labels = labels if texts is None else texts[1]
         targets = labels if np.ndim(labels) == 2 else _one_hot(labels, classes)
-        self.X, self.Y = samples(X, targets, "labels")
+        self._take(*samples(X, targets, "labels"))
         if classes is not None and self.Y.shape[1] != classes:
             raise ValueError(f"`classes`: got {classes}, but the targets have {self.Y.shape[1]} columns; leave it out")
         if np.ndim(labels) == 2 and not traced(labels):

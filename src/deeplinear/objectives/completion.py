@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._arrays import booleans, floats, place, readable, traced
+from .._trees import set_fields, value
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
 from .arguments import as_map, check_shape, indices, numbers
@@ -16,7 +16,8 @@ from .measurements import placed
 SPARSE = 1 / 16  # share of observed entries below which they are kept one by one; above, as matrices of the size of W
 
 
-class MatrixCompletion(eqx.Module):
+@value("shape", "weight", "scale", init=False)
+class MatrixCompletion:
     r"""Squared error on observed entries: $L(W) = \frac{c}{2n} \sum_{i=1}^n (W_{r_i k_i} - y_i)^2$.
 
     `values`: the y_i, shape (n,). `observed`: their places, whole numbers (n, 2) of rows and columns from 0, of a
@@ -52,28 +53,27 @@ class MatrixCompletion(eqx.Module):
     """Smallest loss of any matrix: 0 unless an entry was observed with different values."""
     _dense: tuple[Array, Array] | None
     """Weights and targets of all entries, where many are observed."""
-    shape: tuple[int, int] = eqx.field(static=True)
+    shape: tuple[int, int]
     """(d_y, d_x)."""
-    weight: float = eqx.field(static=True)
+    weight: float
     """c / n: what multiplies half of the sum of squares."""
-    scale: LossScale = eqx.field(static=True)
+    scale: LossScale
 
     def __init__(self, values: Any, observed: Any, shape: tuple[int, int] | None = None, scale: LossScale = HALF_MEAN):
         if not traced(observed) and readable("observed", observed).dtype == bool:
             values, observed, shape = _seen("values", values, "observed", observed, shape)
         y = numbers("values", values, 1, "(n,)")
-        row, column, self.shape = _places(observed, len(y), shape)
-        self.scale, self.weight = scale, scale.factor(len(y), 1) / len(y)
-        cells, place, counts = np.unique(row * self.shape[1] + column, return_inverse=True, return_counts=True)
-        self.row, self.column = jnp.asarray(cells // self.shape[1]), jnp.asarray(cells % self.shape[1])
-        self.counts = jnp.asarray(counts, dtype=float)
-        sums = jnp.zeros(len(cells)).at[place].add(y)
-        self.values = sums / self.counts
-        self.minimum = self.weight / 2 * jnp.sum((y - self.values[place]) ** 2)
-        self._dense = None
-        if len(cells) >= SPARSE * self.shape[0] * self.shape[1]:
-            at = jnp.zeros(self.shape).at[self.row, self.column]
-            self._dense = at.set(self.weight * self.counts), at.set(self.values)
+        row, column, (d_y, d_x) = _places(observed, len(y), shape)
+        weight = scale.factor(len(y), 1) / len(y)
+        cells, place, counts = np.unique(row * d_x + column, return_inverse=True, return_counts=True)
+        row, column, counts = jnp.asarray(cells // d_x), jnp.asarray(cells % d_x), jnp.asarray(counts, dtype=float)
+        means = jnp.zeros(len(cells)).at[place].add(y) / counts
+        minimum, dense = weight / 2 * jnp.sum((y - means[place]) ** 2), None
+        if len(cells) >= SPARSE * d_y * d_x:
+            at = jnp.zeros((d_y, d_x)).at[row, column]
+            dense = at.set(weight * counts), at.set(means)
+        set_fields(self, row=row, column=column, values=means, counts=counts, minimum=minimum, _dense=dense)
+        set_fields(self, shape=(d_y, d_x), weight=weight, scale=scale)
 
     @classmethod
     def of(cls, matrix: Any, mask: Any, scale: LossScale = HALF_MEAN) -> "MatrixCompletion":

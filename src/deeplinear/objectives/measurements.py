@@ -3,13 +3,13 @@ r"""Linear measurements $\mathcal{A}(W)_i = \langle B_i, W \rangle$ of a matrix,
 Each has `__call__(W)` (n,), its adjoint $z \mapsto \sum_i z_i B_i$ (d_y, d_x), `shape` and `count`.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._linalg import are_fused, product
+from .._trees import value
 
 CHUNK = 2**22  # numbers of a dense piece of measurements
 LARGEST = 3000  # equations or unknowns, the fewer, up to which least squares is solved by a factorisation
@@ -17,7 +17,8 @@ CLEAR = 1e-10  # eigenvalues of a Gram matrix above this share of their mean are
 REFINEMENTS = 3  # of the solution from the normal equations, which alone would lose half of the digits
 
 
-class Dense(eqx.Module):
+@value()
+class Dense:
     """Matrices B_i as they are."""
 
     matrices: Float[Array, "n d_y d_x"]
@@ -49,7 +50,8 @@ class Dense(eqx.Module):
         return np.asarray(self._flat[first:last])
 
 
-class RankOne(eqx.Module):
+@value()
+class RankOne:
     """Matrices u_i v_i^T, kept as their vectors."""
 
     left: Float[Array, "n d_y"]
@@ -79,12 +81,13 @@ class RankOne(eqx.Module):
         return (u[:, :, None] * v[:, None, :]).reshape(len(u), -1)
 
 
-class Entries(eqx.Module):
+@value("shape")
+class Entries:
     """Single entries, kept as their row and column numbers."""
 
     row: Int[Array, " n"]
     column: Int[Array, " n"]
-    shape: tuple[int, int] = eqx.field(static=True)
+    shape: tuple[int, int]
 
     def __call__(self, W: Array) -> Array:
         """W[row_i, column_i], shape (n,)."""

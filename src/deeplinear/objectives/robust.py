@@ -6,10 +6,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._arrays import number
+from .._trees import set_fields, value
 from .arguments import samples
 from .samples import SampleLoss
 
 
+@value(init=False)
 class Huber(SampleLoss):
     r"""Huber's loss $\frac{1}{n} \sum_{ik} h(y_{ik} - (W x_i)_k)$: quadratic up to a residual of `delta`.
 
@@ -29,8 +31,8 @@ class Huber(SampleLoss):
     delta: Float[Array, ""]
 
     def __init__(self, X: Any, Y: Any, delta: Any = 1.0):
-        self.X, self.Y = samples(X, Y)
-        self.delta = jnp.asarray(number("delta", delta, "a finite number above 0", above=0.0), dtype=float)
+        self._take(*samples(X, Y))
+        set_fields(self, delta=jnp.asarray(number("delta", delta, "a finite number above 0", above=0.0), dtype=float))
 
     def _losses(self, Z: Array) -> Array:
         size = jnp.abs(self.Y - Z)

@@ -1,23 +1,27 @@
 """Losses of samples: a sum over samples and outputs of a function of the prediction and its target."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._linalg import product
+from .._trees import set_fields
 from .._types import Matrix, Scalar
 from .arguments import as_map
 
 
-class SampleLoss(eqx.Module):
+class SampleLoss(ABC):
     r"""$L(W) = \frac{1}{n} \sum_i \ell(W x_i, y_i)$ for the samples x_i in the rows of X, (n, d_x)."""
 
-    X: eqx.AbstractVar[Float[Array, "n d_x"]]
-    Y: eqx.AbstractVar[Float[Array, "n d_y"]]
+    X: Float[Array, "n d_x"]
+    Y: Float[Array, "n d_y"]
     one_kernel: ClassVar[bool] = False  # flows of small networks: many samples are work for matrix products
+
+    def _take(self, X: Array, Y: Array) -> None:
+        """Gives an objective under construction its samples."""
+        set_fields(self, X=X, Y=Y)
 
     def __call__(self, W: Matrix) -> Scalar:
         """Loss of the end-to-end matrix W (d_y, d_x)."""

@@ -2,19 +2,20 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from .._arrays import traced
+from .._trees import set_fields, value
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
 from .arguments import as_map, check_shape, indices, numbers
 from .measurements import Dense, Entries, Measurements, RankOne, fitted
 
 
-class MatrixSensing(eqx.Module):
+@value("scale", init=False)
+class MatrixSensing:
     r"""Squared error of measurements: $L(W) = \frac{c}{2n} \sum_i (\langle B_i, W \rangle - y_i)^2$, i = 1, ..., n.
 
     `B`: matrices (n, d_y, d_x); `y`: what they measured, (n,). For matrices u_i v_i^T and for single entries there are
@@ -36,18 +37,19 @@ class MatrixSensing(eqx.Module):
     minimum: Scalar | None
     """Smallest loss of any matrix; None beyond 3000 measurements and unknowns, and where the objective was traced."""
     _fitted: Array | None
-    scale: LossScale = eqx.field(static=True)
+    scale: LossScale
 
     def __init__(self, B: Any, y: Any, scale: LossScale = HALF_MEAN):
         stored = isinstance(B, Dense | RankOne | Entries)
-        self.measurements = B if stored else Dense(numbers("B", B, 3, "(n, d_y, d_x)"))
-        self.y, self.scale = numbers("y", y, 1, "(n,)"), scale
+        kept = B if stored else Dense(numbers("B", B, 3, "(n, d_y, d_x)"))
+        set_fields(self, measurements=kept, y=numbers("y", y, 1, "(n,)"), scale=scale)
         n = self.measurements.count
         if n != len(self.y):
             raise ValueError(f"`y`: has {len(self.y)} values, but there are {n} measurements; give one for each")
         best = None if traced(B, y) else fitted(self.measurements, np.asarray(self.y))
-        self._fitted = None if best is None else jnp.asarray(best)
-        self.minimum = None if best is None else self._weight / 2 * jnp.sum((self.y - jnp.asarray(best)) ** 2)
+        best = None if best is None else jnp.asarray(best)
+        minimum = None if best is None else self._weight / 2 * jnp.sum((self.y - best) ** 2)
+        set_fields(self, _fitted=best, minimum=minimum)
 
     @classmethod
     def rank_one(cls, U: Any, V: Any, y: Any, scale: LossScale = HALF_MEAN) -> "MatrixSensing":

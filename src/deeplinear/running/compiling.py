@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
@@ -46,11 +45,13 @@ def as_suits(objective: Any, network: Network, kernel: Callable, plain: Callable
 
 def in_one_kernel(f: Callable, *arguments: Any) -> Any:
     """f of arguments, inside `jax.jit`, as one piece of machine code; what is no array in them is compiled in."""
-    dynamic, static = eqx.partition(arguments, eqx.is_array)
+    leaves, structure = jax.tree.flatten(arguments)
+    dynamic = [leaf if isinstance(leaf, jax.Array) else None for leaf in leaves]
 
     def whole(dynamic):
+        filled = [leaf if array is None else array for leaf, array in zip(leaves, dynamic, strict=True)]
         with fused_products():
-            return f(*eqx.combine(dynamic, static))
+            return f(*jax.tree.unflatten(structure, filled))
 
     with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
         return jax.jit(whole, inline=False)(dynamic)
@@ -70,8 +71,8 @@ def jitted(f: Callable, mixed: int = 2) -> Callable:
 
     def call(*arguments: Any):
         leaves, structure = jax.tree.flatten(arguments[:mixed])
-        fixed = tuple(None if eqx.is_array(leaf) else leaf for leaf in leaves)
-        arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+        fixed = tuple(None if isinstance(leaf, jax.Array) else leaf for leaf in leaves)
+        arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
         return compiled(structure, fixed, arrays, *arguments[mixed:])
 
     return call

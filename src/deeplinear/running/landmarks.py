@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
@@ -152,7 +151,7 @@ def survey(objective: Any, network: Network) -> tuple:
     return *sizes, (*losses, tail, explainable, (objective.sigma_yx, objective.optimum_at_rank(rank)))
 
 
-_survey = eqx.filter_jit(survey)
+_survey = jitted(survey, 1)
 
 
 def _size_ahead(objective: Any, zero: Any) -> Any:

@@ -4,11 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+
+from .._trees import value
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,12 @@ def traced_packed(tree: Any) -> Array:
     return jnp.concatenate([jnp.ravel(x).astype(float) for x in jax.tree.leaves(tree)])
 
 
-class Packed(eqx.Module):
+@value("layout")
+class Packed:
     """A tree of arrays on its way from compiled code to the host."""
 
     numbers: Array
-    layout: Layout = eqx.field(static=True)
+    layout: Layout
 
     @classmethod
     def of(cls, tree: Any) -> "Packed":
