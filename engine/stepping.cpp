@@ -53,8 +53,7 @@ Integration Integration::of(const Problem &problem, const Settings &settings, Ar
     return made;
 }
 
-// The state before the first step, whose size follows from the first two derivatives; false where it was stopped. A
-// network below what the tolerances tell apart counts as one of that size.
+// The state before the first step, whose size follows from the first two derivatives; false where it was stopped.
 //
 // Source: Hairer, Norsett and Wanner (1993), section II.4, on the norm of all weights.
 bool Integration::begin() {
@@ -65,14 +64,13 @@ bool Integration::begin() {
     int64_t spent = 2;
     if (settings.method == Method::ROCK4 || settings.method == Method::AUTO)
         spent += begin_spectrum(problem, work, here, p.spectrum);
-    const Tolerances &told = settings.tolerances;
-    const double length = greater(scale_of(problem, p.network), told.atol / told.rtol);
+    const double scale = scale_of(problem, p.network), length = scale > 0 ? scale : 1;
     const double speed = greater(norm(p.slope, size), DBL_MIN), probe = 0.01 * length / speed;
     plus(trial.network, p.network, probe, p.slope, size);
     velocity(problem, work.chain, trial.network, trial.slope);
     plus(trial.slope, trial.slope, -1, p.slope, size);
     const double bend = norm(trial.slope, size) / probe;
-    p.h = lesser(100 * probe, root_of(told.rtol, 4) * length / greater(speed, sqrt(length * bend)));
+    p.h = lesser(100 * probe, root_of(settings.tolerances.rtol, 4) * length / greater(speed, sqrt(length * bend)));
     if (problem.stopped()) return false;
     p.evaluations = spent, p.time_unit = p.h, p.last_h = p.h, p.last_error = 1;
     end_to_end(problem, p.network, work.chain, W);
