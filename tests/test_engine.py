@@ -1,9 +1,7 @@
-"""The compiled engine's field, linear algebra and methods against numpy; its door; its libraries."""
+"""The compiled engine's field, linear algebra and methods against numpy, and its door."""
 
 import os
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +20,6 @@ from deeplinear.dynamics import engine, library
 from deeplinear.dynamics.engine import Problem, Run, Settings
 
 pytestmark = pytest.mark.usefixtures("engine_library")
-LIBC = {"calloc", "clock_gettime", "free", "memcpy", "memset", "fmax", "floor"}  # and the last two of libm
-LOADER = {"_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize", "__gmon_start__"}
 
 
 @pytest.fixture(params=library.LEVELS)
@@ -440,39 +436,6 @@ def test_states_of_other_problems_are_refused():
         run.restore(run.state()[:-1])
     with pytest.raises(ValueError, match="another problem"):
         Run(Problem(2 * problem.optimum), weights, Settings(max_time=1.0)).restore(run.state())
-
-
-def test_libraries_need_nothing_but_the_c_library():
-    nm = shutil.which("nm")
-    assert nm, "this test reads symbols with `nm` of binutils"
-    for path in library.FOLDER.glob("*.so"):
-        table = subprocess.run([nm, "-D", str(path)], capture_output=True, text=True, check=True).stdout
-        lines = [line.split() for line in table.splitlines()]
-        undefined = {words[-1].split("@")[0] for words in lines if words[-2] in "Uw"}
-        defined = {words[-1] for words in lines if words[-2] not in "Uw"}
-        assert undefined <= LIBC | LOADER, path.name
-        assert defined == {f"deeplinear_{name}" for name in library.SIGNATURES}, path.name
-
-
-def test_a_library_that_does_not_fit_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv(library.FORCED, "v9")
-    library.load.cache_clear()
-    with pytest.raises(ImportError, match="'v9'; give baseline, v3, v4"):
-        library.load()
-    monkeypatch.delenv(library.FORCED)
-    for change, named in (({"ABI": 0}, "interface"), ({"SOURCES": tmp_path}, "older than its sources")):
-        with monkeypatch.context() as patch:
-            for name, value in change.items():
-                patch.setattr(library, name, value)
-            library._open.cache_clear()
-            with pytest.raises(ImportError, match=f"{named}.*make engine"):
-                library._open("baseline")
-    with monkeypatch.context() as patch:
-        patch.setattr(library, "FOLDER", tmp_path)
-        library._open.cache_clear()
-        with pytest.raises(ImportError, match=r"is not there; run `make engine`"):
-            library._open("baseline")
-    library._open.cache_clear(), library.load.cache_clear()
 
 
 def test_tables_are_those_of_the_script():
