@@ -55,7 +55,7 @@ SANITIZED ?= 2000
 sanitize:
 	mkdir -p build
 	$(CXX) @engine/flags -Werror -O1 -g -march=native -DDEEPLINEAR_SOURCES='""' -pthread \
-		-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
+		-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -Wl,--wrap=calloc \
 		engine/*.cpp tests/engine_sanitize.cpp -o build/sanitize
 	build/sanitize $(SANITIZED)
 

@@ -412,8 +412,44 @@ def test_weights_that_are_refused():
     for weights in ([], [np.ones(2)], [np.ones((2, 1)), np.ones((1, 3))]):
         with pytest.raises(ValueError, match="`weights`"):
             engine.velocity(Problem(one), weights)
-    with pytest.raises(ValueError, match="not finite"):
-        Run(Problem(one), [np.full((1, 1), np.inf)], Settings())
+    for bad in (np.inf, np.nan):
+        with pytest.raises(ValueError, match="not finite"):
+            Run(Problem(one), [bad * one], Settings())
+        with pytest.raises(ValueError, match="not finite"):
+            engine.velocity(Problem(one), [bad * one])
+        with pytest.raises(ValueError, match="not finite"):
+            engine.derivative(Problem(one), [one], [bad * one])
+
+
+def test_weights_beyond_float64_in_units_of_the_rates_are_refused():
+    """The engine integrates W_l / sqrt(eta_l)."""
+    weights, problem = [np.full((1, 1), 1e300)], Problem(np.ones((1, 1)), rates=[1e-20])
+    for ask in (lambda: Run(problem, weights, Settings()), lambda: engine.velocity(problem, weights)):
+        with pytest.raises(ValueError, match="out of range"):
+            ask()
+
+
+def test_a_damaged_state_is_refused_and_changes_nothing():
+    problem, weights = stiff()
+    run = Run(problem, weights, Settings(max_time=1.0))
+    run.advance(steps=3)
+    state = run.state()
+    for place, number in ((4, -1.0), (15, np.nan), (20, 1e300), (30, np.inf), (26, np.nan)):
+        damaged = state.copy()
+        damaged[place] = number
+        with pytest.raises(ValueError, match="another problem, or to another version"):
+            run.restore(damaged)
+        assert np.array_equal(run.state(), state)
+
+
+@pytest.mark.parametrize("method", engine.METHODS)
+def test_every_accepted_step_moves_time(method):
+    """Where the norm of the slope underflows the first step has length 0: no second output at time 0."""
+    weights, problem = [np.full((1, 1), 1e-103)] * 3, Problem(np.full((1, 1), 1e32), factor=1e9)
+    run = Run(problem, weights, Settings(method, max_time=1.0))
+    summary = run.advance()
+    assert summary.status == engine.STATIONARY and summary.steps == 0
+    assert run.outputs()[0].tolist() == [0.0]
 
 
 def test_sizes_beyond_memory_are_refused_before_any_is_taken():
