@@ -5,8 +5,6 @@
 namespace deeplinear {
 namespace {
 
-// Of T^T T, up to which Sigma is formed: eight digits are left in slow directions.
-constexpr double WORST_CONDITION = 1e8;
 constexpr int64_t MOST_NUMBERS = INT64_MAX / 4096;  // of a network: no count of bytes overflows
 
 bool all_finite(const double *numbers, size_t count) {
@@ -15,8 +13,8 @@ bool all_finite(const double *numbers, size_t count) {
     return finite;
 }
 
-// Sigma formed once, or both factors T and T^T in every evaluation: whichever is cheaper, unless small variances would
-// be lost among the rounding of large ones.
+// Sigma formed once, or both factors T and T^T in every evaluation: whichever is cheaper, unless the caller says that
+// small variances would be lost among the rounding of large ones.
 Inputs inputs_of(const deeplinear_problem &given, bool flipped, Arena &arena) {
     Inputs made;
     made.flipped = flipped;
@@ -27,14 +25,11 @@ Inputs inputs_of(const deeplinear_problem &given, bool flipped, Arena &arena) {
     if (arena.failed) return made;
     fill(made.root, given.root, false, 1);
     transpose(made.root, made.root_transposed);
-    if (d > 2 * int64_t(k)) return made;
-    const Matrix gram = arena.matrix(k, k), sigma = arena.matrix(d, d);
+    if (given.graded || d > 2 * int64_t(k)) return made;
+    made.sigma = arena.matrix(d, d);
     if (arena.failed) return made;
-    multiply(gram, Factors(made.root_transposed, made.root));
-    if (pivot_ratio(gram) > WORST_CONDITION) return made;
     made.form = Inputs::FORMED;
-    made.sigma = sigma;
-    multiply(sigma, Factors(made.root, made.root_transposed));
+    multiply(made.sigma, Factors(made.root, made.root_transposed));
     return made;
 }
 
@@ -151,8 +146,9 @@ uint64_t hash_of(const deeplinear_problem &problem, const deeplinear_settings &s
     if (problem.decay) hash.add(problem.decay, h * sizeof(double));
     if (problem.mask) hash.add(problem.mask, size_t(weights_of(problem)));
     if (settings.times) hash.add(settings.times, size_t(settings.count) * sizeof(double));
-    const double numbers[] = {problem.factor, double(problem.rank), double(settings.method), settings.rtol,
-                              settings.atol,  settings.max_time,    settings.goal,           settings.spread};
+    const double numbers[] = {problem.factor, double(problem.rank), double(problem.graded), double(settings.method),
+                              settings.rtol,  settings.atol,        settings.max_time,      settings.goal,
+                              settings.spread};
     hash.add(numbers, sizeof numbers);
     return hash.value;
 }

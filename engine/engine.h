@@ -9,7 +9,7 @@
 #define DEEPLINEAR_ENGINE_H
 #include <stdint.h>
 
-#define DEEPLINEAR_ABI 1 /* raised when anything in this file changes */
+#define DEEPLINEAR_ABI 2 /* raised when anything in this file changes */
 
 #ifdef __cplusplus
 extern "C" {
@@ -23,6 +23,7 @@ typedef struct {
     const double *root;     /* T (d_0, rank) with T T^T = Sigma_xx; null: white inputs, T = I. Best with orthogonal
                                columns: then slow directions keep all their digits */
     int32_t rank;
+    int32_t graded;         /* 1: the variances differ so much that only T keeps the small ones, 0: Sigma is as good */
     double factor;          /* c > 0 */
     const double *rates;    /* eta_l > 0 of every layer; null: 1 */
     const double *decay;    /* gamma_l >= 0 of every layer; null: 0 */

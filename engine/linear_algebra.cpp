@@ -105,22 +105,4 @@ bool invert(const Matrix &A) {
     return true;
 }
 
-// Elimination in the order of the largest diagonal entry that is left. A pivot that is used up is marked by a zero,
-// which no pivot left can be without ending the elimination.
-double pivot_ratio(const Matrix &A) {
-    double first = 0, last = 0;
-    for (int step = 0; step < A.rows; step++) {
-        int k = 0;
-        for (int i = 1; i < A.rows; i++)
-            if (A.row(i)[i] > A.row(k)[k]) k = i;
-        last = A.row(k)[k];
-        if (!(last > 0)) return INFINITY;
-        if (step == 0) first = last;
-        for (int i = 0; i < A.rows; i++)
-            if (i != k && A.row(i)[i] != 0) eliminate(A, i, k, A.row(i)[k] / last);
-        A.row(k)[k] = 0;
-    }
-    return first / last;
-}
-
 }  // namespace deeplinear

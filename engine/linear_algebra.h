@@ -1,4 +1,4 @@
-// Singular values by rotations of rows, inverses and condition of positive definite matrices.
+// Singular values by rotations of rows, inverses of positive definite matrices.
 #pragma once
 #include "vectors.h"
 
@@ -12,9 +12,5 @@ void orthogonalise(const Matrix &A, const Matrix &J, double *squares, double acc
 
 // The inverse of a symmetric positive definite matrix, in its place; false where it is not positive definite.
 bool invert(const Matrix &A);
-
-// The first pivot over the last of a symmetric matrix: about its condition number, never more; infinite where it is not
-// positive definite to rounding. Destroys A.
-double pivot_ratio(const Matrix &A);
 
 }  // namespace deeplinear

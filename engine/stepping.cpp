@@ -53,7 +53,8 @@ Integration Integration::of(const Problem &problem, const Settings &settings, Ar
     return made;
 }
 
-// The state before the first step, whose size follows from the first two derivatives; false where it was stopped.
+// The state before the first step, whose size follows from the first two derivatives; false where it was stopped. A
+// network below what the tolerances tell apart counts as one of that size: a single layer may start at zero.
 //
 // Source: Hairer, Norsett and Wanner (1993), section II.4, on the norm of all weights.
 bool Integration::begin() {
@@ -64,14 +65,14 @@ bool Integration::begin() {
     int64_t spent = 2;
     if (settings.method == Method::ROCK4 || settings.method == Method::AUTO)
         spent += begin_spectrum(problem, work, here, p.spectrum);
-    const double length = norm(p.network, size), speed = greater(norm(p.slope, size), 1e-300);
-    const double probe = 0.01 * (length > 0 ? length : 1.0) / speed;
+    const Tolerances &told = settings.tolerances;
+    const double length = greater(norm(p.network, size), told.atol / told.rtol);
+    const double speed = greater(norm(p.slope, size), 1e-300), probe = 0.01 * length / speed;
     plus(trial.network, p.network, probe, p.slope, size);
     velocity(problem, work.chain, trial.network, trial.slope);
     plus(trial.slope, trial.slope, -1, p.slope, size);
     const double bend = norm(trial.slope, size) / probe;
-    const double bent = root_of(settings.tolerances.rtol, 4) * length / greater(speed, sqrt(length * bend));
-    p.h = length > 0 ? lesser(100 * probe, bent) : probe;
+    p.h = lesser(100 * probe, root_of(told.rtol, 4) * length / greater(speed, sqrt(length * bend)));
     if (problem.stopped()) return false;
     p.evaluations = spent, p.time_unit = p.h, p.last_h = p.h, p.last_error = 1;
     end_to_end(problem, p.network, work.chain, W);

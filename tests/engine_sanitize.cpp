@@ -89,7 +89,7 @@ static Question ask() {
         double *root = numbers(size_t(d_x) * q.problem.rank, 1 / sqrt(double(d_x)));
         if (random_below(3) == 0)  // directions of small variance
             for (int i = 0; i < d_x; i++) root[size_t(i) * q.problem.rank] *= 1e-9;
-        q.problem.root = root;
+        q.problem.root = root, q.problem.graded = random_below(2);
     }
     q.problem.factor = random_below(10) ? 1 + uniform() : pow(10, 20 * uniform() - 10);
     if (random_below(3) == 0) {

@@ -14,8 +14,9 @@ import pytest
 from problems import TIMES, WHITE, WIDTHS, correlated, quartic, random_network
 
 from deeplinear import Network, gradient_flow
+from deeplinear.dynamics import engine
 from deeplinear.flows import checkpoint as files
-from deeplinear.flows import drive
+from deeplinear.flows import drive, native
 
 LARGE = (4, 14, 3)  # calls of matrix products; WIDTHS is one kernel
 MANY = np.linspace(0.5, 12.0, 150)  # more than a buffer holds
@@ -58,10 +59,12 @@ def test_pieces_are_the_whole(tmp_path, widths, solver, ts):
 def test_segments_change_nothing(monkeypatch):
     """How much a segment does follows from the clock; the result must not."""
     rng, network = np.random.default_rng(1), random_network(WIDTHS, scale=1e-3)
-    whole = gradient_flow(WHITE, network, keep=30)
+    whole, other = gradient_flow(WHITE, network, keep=30), gradient_flow(quartic, network, TIMES)
     for most in (3, 40, 400):
         monkeypatch.setattr(drive, "next_budget", lambda *_, most=most: int(rng.integers(1, most)))
         monkeypatch.setattr(drive, "first_budget", lambda *_, most=most: most)
+        same(gradient_flow(quartic, network, TIMES), other)
+        monkeypatch.setattr(engine, "SEGMENT_SECONDS", 1e-5 * most)
         same(gradient_flow(WHITE, network, keep=30), whole)
 
 
@@ -87,7 +90,7 @@ def test_a_finished_run_returns_at_once(tmp_path, monkeypatch):
     def none(*_):
         raise AssertionError("a segment was run")
 
-    monkeypatch.setattr(drive.compiled, "advance", none)
+    monkeypatch.setattr(engine.Run, "advance", none)
     same(gradient_flow(WHITE, network, checkpoint=str(path)), first)
 
 
@@ -105,9 +108,9 @@ import sys
 sys.path.insert(0, {tests!r})
 from problems import WHITE, random_network
 from deeplinear import gradient_flow
-from deeplinear.flows import checkpoint, drive
-from deeplinear.running import segments
-checkpoint.SECONDS, checkpoint.SHARE, drive.SEGMENT_SECONDS, segments.SEGMENT_SECONDS = 0.0, 0, 0.0, 0.0
+from deeplinear.dynamics import engine
+from deeplinear.flows import checkpoint
+checkpoint.SECONDS, checkpoint.SHARE, engine.SEGMENT_SECONDS = 0.0, 0, 0.0
 say = lambda report: print(report.steps, flush=True)
 gradient_flow(WHITE, random_network((4, 14, 3), scale=1e-3), checkpoint={path!r}, progress=say)
 """
@@ -148,9 +151,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_writes_are_seldom(tmp_path, monkeypatch):
     writes, write = [], files.Checkpoint._write
-    monkeypatch.setattr(files.Checkpoint, "_write", lambda self, arrays: (writes.append(1), write(self, arrays)))
-    monkeypatch.setattr(drive, "next_budget", lambda *_: 1)
-    monkeypatch.setattr(drive, "first_budget", lambda *_: 1)
+    monkeypatch.setattr(files.Checkpoint, "_write", lambda self, *what: (writes.append(1), write(self, *what)))
+    monkeypatch.setattr(engine, "SEGMENT_SECONDS", 0.0)
     gradient_flow(WHITE, random_network(WIDTHS), TIMES, checkpoint=tmp_path / "run.npz")
     assert len(writes) == 1
 
@@ -205,7 +207,7 @@ def test_damaged_files_and_other_versions_are_refused(tmp_path, monkeypatch):
         ) as caught:
             ask()
         assert "\n" not in str(caught.value) and path.read_bytes() == bad
-    for change in ({"times": arrays["times"][:-1]}, {"state0": np.zeros(3)}, {"question": np.array([object()])}):
+    for change in ({"times": arrays["times"][:-1]}, {"engine": np.zeros(3)}, {"question": np.array([object()])}):
         np.savez(path, **(arrays | change))
         with pytest.raises(ValueError, match=r"^`checkpoint`: .* is damaged"):
             ask()
@@ -214,9 +216,9 @@ def test_damaged_files_and_other_versions_are_refused(tmp_path, monkeypatch):
         ask()
     path.write_bytes(good)
     with monkeypatch.context() as patch:
-        patch.setattr(files, "VERSION", "99, JAX 0.0")
+        patch.setattr(native.NativeRun, "version", "99, engine 0")
         with pytest.raises(
-            ValueError, match=r"^`checkpoint`: .*run\.npz was written by version \d+, JAX .* 99, JAX 0\.0;"
+            ValueError, match=r"^`checkpoint`: .*run\.npz was written by version \d+, engine .* 99, engine 0;"
         ):
             ask()
     with warnings.catch_warnings():

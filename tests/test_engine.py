@@ -80,7 +80,7 @@ def test_slow_directions_keep_their_digits():
     optimum, roots = rng.standard_normal((2, 5)), np.geomspace(1, 1e-12, 5)
     for k, root in enumerate(roots):
         W = np.outer([1.0, -2.0], Q[:, k])
-        (slope,) = engine.velocity(Problem(0 * optimum, Q * roots), [W])
+        (slope,) = engine.velocity(Problem(0 * optimum, Q * roots, graded=True), [W])
         np.testing.assert_allclose(slope @ Q[:, k], -(root**2) * np.array([1.0, -2.0]), rtol=1e-6)
 
 

@@ -24,7 +24,8 @@ TOLERANCE = 1e-3  # of the excess loss at which runs with chosen outputs stop
 
 @pytest.fixture
 def plain(monkeypatch):
-    """The JAX engine in the form that preconditions, with conjugate gradients for every size."""
+    """The JAX engine integrates, in the form that preconditions, with conjugate gradients for every size."""
+    monkeypatch.setattr(solve, "is_native", lambda problem: False)
     monkeypatch.setattr(compiling, "refused", ["one kernel does not precondition"])
     monkeypatch.setitem(solve.SOLVERS, "rodas4", Rosenbrock(whole=False))
 

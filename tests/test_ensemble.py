@@ -12,6 +12,7 @@ from problems import TIMES, WHITE, WIDTHS, correlated, quartic, random_network
 
 import deeplinear as dl
 from deeplinear import Network, SquaredError, gradient_flow
+from deeplinear.dynamics import engine
 from deeplinear.flows import compiled, ensemble
 from deeplinear.running import compiling
 
@@ -96,12 +97,14 @@ def test_the_split_changes_nothing():
     assert counts(whole) == counts(threaded) == tuple(sum(pair) for pair in zip(*map(counts, parts), strict=True))
 
 
-def test_small_portions_change_nothing(monkeypatch):
+@pytest.mark.parametrize("objective", [WHITE, quartic])
+def test_small_portions_change_nothing(monkeypatch, objective):
     networks = starts()
-    whole = gradient_flow(WHITE, networks, TIMES)
+    whole = gradient_flow(objective, networks, TIMES)
     monkeypatch.setattr(ensemble, "PLACES", 3)
     monkeypatch.setattr(ensemble, "first_budget", lambda *_: 5)  # many calls per portion
-    parts = gradient_flow(WHITE, networks, TIMES, threads=2)
+    monkeypatch.setattr(engine, "SEGMENT_SECONDS", 1e-4)
+    parts = gradient_flow(objective, networks, TIMES, threads=2)
     same(whole.networks, parts.networks)
     assert whole.ending == parts.ending
 
@@ -116,10 +119,10 @@ def test_more_times_than_a_buffer_holds():
 def test_side_by_side_agrees_to_the_tolerance(monkeypatch):
     # what other backends do, on this one
     networks = starts(5)
-    one_by_one = gradient_flow(WHITE, networks, TIMES, rtol=1e-8)
+    one_by_one = gradient_flow(quartic, networks, TIMES, rtol=1e-8)
     monkeypatch.setattr(compiled, "one_by_one", lambda: False)
     monkeypatch.setattr(compiling, "is_small", lambda network: False)
-    together = gradient_flow(WHITE, networks, TIMES, rtol=1e-8)
+    together = gradient_flow(quartic, networks, TIMES, rtol=1e-8)
     np.testing.assert_allclose(together.end_to_end, one_by_one.end_to_end, rtol=0, atol=1e-7)
     assert [ending.kind for ending in together.ending] == [ending.kind for ending in one_by_one.ending]
 
@@ -185,9 +188,7 @@ def test_the_trajectory_of_an_ensemble():
         together.member(0).member(0)
 
 
-def test_an_interrupt_returns_what_is_there(monkeypatch):
-    monkeypatch.setattr(ensemble, "PLACES", 3)
-
+def test_an_interrupt_returns_what_is_there():
     def interrupt(report):
         seen.append(report)
         if len(seen) > 1:  # a second Ctrl-C would raise
@@ -197,7 +198,7 @@ def test_an_interrupt_returns_what_is_there(monkeypatch):
         killer.join()
 
     seen, before = [], signal.getsignal(signal.SIGINT)
-    networks = starts(300)
+    networks = starts(3000)
     trajectory = gradient_flow(WHITE, networks, np.linspace(0.0, 20.0, 100), threads=1, progress=interrupt)
     assert {ending.kind for ending in trajectory.ending} == {"global minimum", "interrupted"}
     for b, ending in enumerate(trajectory.ending):
@@ -206,8 +207,7 @@ def test_an_interrupt_returns_what_is_there(monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_progress_is_reported(monkeypatch, capsys):
-    monkeypatch.setattr(ensemble, "PLACES", 3)
+def test_progress_is_reported(capsys):
     reports = []
     trajectory = gradient_flow(WHITE, starts(), TIMES, threads=1, progress=reports.append)
     assert [report.members_done for report in reports] == sorted(report.members_done for report in reports)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cache, reduce, wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,22 @@ from threadpoolctl import ThreadpoolController
 
 from ._second_moment import rank_tolerance
 
+T = TypeVar("T")
+
 
 def on_device(array: Any) -> Array:
     """The array as JAX's, a copy if it is numpy's; `jnp.asarray` compiles a program for every shape."""
     return array if isinstance(array, jax.Array) else jax.device_put(np.array(array))  # it may keep what it is given
 
 
-def _namespace(array: Any) -> Any:
+def namespace(array: Any) -> Any:
     """numpy for its own arrays, so that no shape is compiled, and JAX's for its own."""
     return np if isinstance(array, np.ndarray) else jnp
+
+
+def as_numpy(tree: T) -> T:
+    """A network, an objective, any tree with its arrays as numpy's: its methods then compute in numpy."""
+    return jax.tree.map(np.asarray, tree)
 
 
 def thin_svd(M: Any) -> tuple[Any, Any, Any]:
@@ -32,7 +39,7 @@ def thin_svd(M: Any) -> tuple[Any, Any, Any]:
     The signs make modes comparable between machines and runs; note that V, not V^T, is returned. On the host for an
     array of numpy.
     """
-    xp = _namespace(M)
+    xp = namespace(M)
     U, s, Vt = xp.linalg.svd(M, full_matrices=False)
     largest = xp.argmax(xp.abs(U), axis=0)
     signs = xp.sign(U[largest, xp.arange(U.shape[1])])
@@ -66,14 +73,14 @@ def are_fused() -> bool:
     return _FUSED.get()
 
 
-def product(A: Array, B: Array) -> Array:
+def product(A: Any, B: Any) -> Any:
     """The matrix product A B, in the form that the surrounding program wants (`fused_products`)."""
     if _FUSED.get() and A.ndim == B.ndim == 2:
         return (A[:, :, None] * B[None, :, :]).sum(1)
     return A @ B
 
 
-def chain(matrices: Sequence[Array]) -> Array:
+def chain(matrices: Sequence[Any]) -> Any:
     """Product M_h ... M_1 of (M_1, ..., M_h), multiplied along the thinner of the two outer sides."""
     if matrices[0].shape[-1] <= matrices[-1].shape[-2]:
         return reduce(lambda below, M: product(M, below), matrices)
@@ -97,7 +104,7 @@ def _psd_root(S: Any) -> tuple[Any, Any, Any]:
 
 def _root_spectrum(S: Any) -> tuple[Any, Any, Any, Any]:
     """Eigenvectors, which eigenvalues count as nonzero, their roots and inverse roots (0 for the others)."""
-    xp = _namespace(S)
+    xp = namespace(S)
     eigenvalues, Q = xp.linalg.eigh((S + S.T) / 2)
     kept = eigenvalues > rank_tolerance(S.shape[0]) * xp.max(xp.abs(eigenvalues))
     root = xp.where(kept, xp.sqrt(xp.where(kept, eigenvalues, 1.0)), 0.0)

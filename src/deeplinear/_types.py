@@ -1,9 +1,11 @@
 """Names for the arrays that everything else passes around."""
 
-import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from typing import Any
 
-Matrix = Float[Array, "out in"]
-Scalar = Float[Array, ""]
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+Matrix = Float[Any, "out in"]
+Scalar = Float[Any, ""]
 Key = PRNGKeyArray | int | np.integer
 """A jax key or an int; `deeplinear.init` turns an int into a key."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -15,10 +15,12 @@ from ._checks import shown
 from ._files import atomic_file
 from ._layer_order import check_chain, check_forward, check_module, in_given_order, in_natural_order
 from ._linalg import chain, on_device
+from ._trees import set_fields, value
 from ._wiring import Skip
 
 
-class Network(eqx.Module):
+@value(init=False)
+class Network:
     r"""A deep linear network $x \mapsto W_h \cdots W_1 x$ as a value.
 
     `weights[l - 1]` is $W_l$ with shape (d_l, d_{l-1}). A frozen pytree: `jax.grad`, `jax.vmap` and optimisers take it
@@ -34,7 +36,7 @@ class Network(eqx.Module):
     [[3.0, 6.0], [4.0, 8.0]]
     """
 
-    weights: tuple[Array, ...]
+    weights: tuple[Any, ...]
 
     def __init__(self, weights: "Network | Mapping[str, Any] | Iterable[Any]"):
         if isinstance(weights, Network):
@@ -49,7 +51,7 @@ class Network(eqx.Module):
             raise ValueError(f"`weights`: got {shown(weights)}; give one matrix a layer, first layer first")
         if getattr(weights, "ndim", 0) == 2:
             raise ValueError("`weights`: is one matrix; give a list, one matrix a layer, first layer first")
-        self.weights = tuple(_matrix(W, l, names) for l, W in enumerate(weights))
+        set_fields(self, weights=tuple(_matrix(W, l, names) for l, W in enumerate(weights)))
         if not self.weights:
             raise ValueError("`weights`: is empty; a network needs at least one matrix")
         check_chain([W.shape for W in self.weights], names)
@@ -70,11 +72,11 @@ class Network(eqx.Module):
         return min(self.widths)
 
     @property
-    def end_to_end(self) -> Array:
+    def end_to_end(self) -> Any:
         """W_h ... W_1, shape (d_y, d_x)."""
         return chain(self.weights)
 
-    def product(self, i: int, j: int) -> Array:
+    def product(self, i: int, j: int) -> Any:
         """W_{i:j} = W_j ... W_i, shape (d_j, d_{i-1}), for 1 <= i <= j <= h; raises `ValueError` otherwise."""
         if not 1 <= i <= j <= self.depth:
             raise ValueError(f"`i`, `j`: got {i}, {j}; layers are numbered 1 <= i <= j <= {self.depth}")
@@ -151,7 +153,7 @@ class Network(eqx.Module):
         """
         plain, biases, skips = _wiring.apart(self.weights, self._held(mask))
         # not by the constructor, which takes no leading axes
-        network = eqx.tree_at(lambda n: n.weights, self, tuple(map(jnp.asarray, plain)))
+        network = jax.tree.unflatten(jax.tree.structure(self), [jnp.asarray(W) for W in plain])
         ends = tuple(skip._replace(matrix=jnp.asarray(skip.matrix)) for skip in skips)
         return Parts(network, tuple(map(jnp.asarray, biases)), ends)
 

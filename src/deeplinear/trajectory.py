@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
 from ._arrays import position
+from ._trees import value
 from .network import Network
 
 AT_ONCE = 2**24
@@ -64,7 +64,8 @@ class Statistics:
     """How every task of a sequence ended; None for a single task."""
 
 
-class Trajectory(eqx.Module):
+@value("ending", "statistics")
+class Trajectory:
     """Networks along a run: `networks` is one `Network` whose weights carry a leading time axis.
 
     `trajectory[i]` is the network at `ts[i]`, a slice is a trajectory; `trajectory.map(f)` applies a function of one
@@ -86,27 +87,14 @@ class Trajectory(eqx.Module):
     ts: Float[Array, " time"]
     kept: Network
     """What is stored: `networks`, or those of the smaller problem."""
-    ending: Any = eqx.field(static=True)
+    ending: Any = None
     """`Ending`, a tuple of them for an ensemble, or None."""
-    statistics: Statistics | None = eqx.field(static=True)
+    statistics: Statistics | None = None
     """What the run cost; for an ensemble, all members together."""
-    objective: Any
+    objective: Any = None
     """What was descended, where it is known; `measure` then knows the loss and the modes by itself."""
-    reduction: Any
+    reduction: Any = None
     """The `reduction.Reduction` whose smaller problem was integrated, or None."""
-
-    def __init__(
-        self,
-        ts: Array,
-        networks: Network,
-        ending: Any = None,
-        statistics: Statistics | None = None,
-        objective: Any = None,
-        reduction: Any = None,
-    ):
-        self.ts, self.kept = ts, networks
-        self.ending, self.statistics = ending, statistics
-        self.objective, self.reduction = objective, reduction
 
     def __len__(self) -> int:
         """How many times there are."""

@@ -48,6 +48,8 @@ class Problem:
     rates: Sequence[float] | np.ndarray | None = None
     decay: Sequence[float] | np.ndarray | None = None
     mask: Sequence[np.ndarray] | None = None
+    graded: bool = False
+    """Whether the variances in sigma_xx differ so much that products with it lose the small ones."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class _Packed:
             self.point(given.optimum, float, "optimum", (d_y, d_x)),
             self.point(root, float),
             rank,
+            int(given.graded),
             given.factor,
             self.point(given.rates, float, "rates", (depth,)),
             self.point(given.decay, float, "decay", (depth,)),
@@ -247,14 +250,16 @@ class Run:
         self._stop.value = 1
 
     def advance(
-        self, steps: int = 2**62, seconds: float = SEGMENT_SECONDS, interrupted: threading.Event | None = None
+        self, steps: int = 2**62, seconds: float | None = None, interrupted: threading.Event | None = None
     ) -> Summary:
-        """A segment of at most so many steps and about so many seconds; it ends soon after `interrupted` is set.
+        """A segment of at most so many steps and about so many seconds (None: `SEGMENT_SECONDS`).
+
+        It ends soon after `interrupted` is set.
 
         Where a single step may take long the main thread lets the engine work beside it and looks for Ctrl-C.
         """
         self._stop.value = 0
-        arguments = self._handle, steps, seconds, byref(self._stop)
+        arguments = self._handle, steps, SEGMENT_SECONDS if seconds is None else seconds, byref(self._stop)
         if self._short or threading.current_thread() is not threading.main_thread():
             self._engine.call["advance"](*arguments)
             return self.summary()

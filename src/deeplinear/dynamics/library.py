@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ABI = 1
+ABI = 2
 PACKAGE = Path(str(resources.files("deeplinear")))
 FOLDER = PACKAGE / "_engine"
 SOURCES = PACKAGE.parents[1] / "engine"
@@ -31,6 +31,7 @@ class CProblem(ctypes.Structure):
         ("optimum", c_void_p),
         ("root", c_void_p),
         ("rank", c_int32),
+        ("graded", c_int32),
         ("factor", c_double),
         ("rates", c_void_p),
         ("decay", c_void_p),

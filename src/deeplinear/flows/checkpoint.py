@@ -11,25 +11,46 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from .._files import atomic_file, check_name, forget_partial, read_plain
 from ..network import Network
-from .drive import Run
+from ..objectives import SquaredError
+from .recorder import Recorder
 
-VERSION = f"3, JAX {jax.__version__}"  # raise the number when steps or the state change: JAX's releases round otherwise
 SECONDS = 5.0  # between two writes
 SHARE = 20  # a write may take one part in this many of the time of a run
 
 
 MOST = 2**40
 """Bytes up to which a file is looked at: one of a terabyte was not written here."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """What a run offers to be kept in a file."""
+
+    recorder: Recorder
+
+    @property
+    def version(self) -> str:
+        """What decides how its steps are rounded."""
+        ...
+
+    @property
+    def network(self) -> Network: ...
+    def state(self) -> dict[str, np.ndarray]:
+        """From what it goes on, to the last bit, beside what was recorded."""
+        ...
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Takes it to such a state; `ValueError` where that is of another run."""
+        ...
 
 
 class Checkpoint:
@@ -51,46 +72,46 @@ class Checkpoint:
         self.question = question | {name: _of_values(value) for name, value in settings.items()}
         self.next = time.monotonic() + SECONDS
 
-    def load(self, run: Run) -> None:
+    def load(self, run: Resumable) -> None:
         """Takes a run that has just begun to where the file says, if there is one."""
         forget_partial(self.path)
         if not os.path.lexists(self.path):
             self._try()
             return
-        arrays = self._read()
-        leaves, structure = jax.tree.flatten(run.progress)
-        states = {f"state{i}": leaf for i, leaf in enumerate(leaves)}
+        arrays = self._read(run.version)
+        states = run.state()
         count = arrays["times"].size if "times" in arrays else 0
-        shapes = {name: leaf.shape for name, leaf in states.items()} | {"times": (count,), "time_unit": (), "most": ()}
-        layers = {f"W{l}": (count, *W.shape) for l, W in enumerate(run.progress.network.weights, start=1)}
-        kinds = {name: leaf.dtype for name, leaf in states.items()} | {"most": np.dtype(np.int64)}
+        shapes = {name: array.shape for name, array in states.items()} | {"times": (count,), "most": ()}
+        layers = {f"W{l}": (count, *W.shape) for l, W in enumerate(run.network.weights, start=1)}
+        kinds = {name: array.dtype for name, array in states.items()} | {"most": np.dtype(np.int64)}
         expected = {name: (shape, kinds.get(name, np.dtype(float))) for name, shape in (shapes | layers).items()}
         if any(
             name not in arrays or (arrays[name].shape, arrays[name].dtype) != what for name, what in expected.items()
         ):
             raise ValueError(self._damaged("arrays are missing or of other shapes"))
-        state = [jnp.asarray(arrays[name]) for name in states]
-        run.progress = jax.tree.unflatten(structure, state)
-        run.time_unit, run.recorder.most = float(arrays["time_unit"]), int(arrays["most"])
+        try:
+            run.restore({name: arrays[name] for name in states})
+        except ValueError as error:
+            raise ValueError(self._damaged(str(error))) from None
+        run.recorder.most = int(arrays["most"])
         run.recorder.times = arrays["times"].tolist()
         run.recorder.pieces = [[arrays[name] for name in layers]]
 
-    def save(self, run: Run, last: bool) -> None:
+    def save(self, run: Resumable, last: bool) -> None:
         """Writes the run's state: when it ends, and before only as often as costs little."""
         began = time.monotonic()
         if not last and began < self.next:
             return
-        arrays = {f"state{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(run.progress))}
-        kept = run.recorder.stacked() or [np.zeros((0, *W.shape)) for W in run.progress.network.weights]
+        arrays = run.state()
+        kept = run.recorder.stacked() or [np.zeros((0, *W.shape)) for W in run.network.weights]
         arrays |= {f"W{l}": outputs for l, outputs in enumerate(kept, start=1)}
         arrays |= {
             "question": np.asarray(json.dumps(self.question)),
             "times": np.array(run.recorder.times, dtype=float),
-            "time_unit": np.asarray(run.time_unit, dtype=float),
             "most": np.asarray(run.recorder.most, dtype=np.int64),
         }
         try:
-            self._write(arrays)
+            self._write(arrays, run.version)
         except OSError as error:
             warnings.warn(
                 f"`checkpoint`: {self.path} could not be written ({error}); the run goes on, the file stays as it was",
@@ -110,34 +131,34 @@ class Checkpoint:
                 f"`checkpoint`: {self.path} cannot be written ({error.strerror}); give another file"
             ) from None
 
-    def _write(self, arrays: dict[str, np.ndarray]) -> None:
+    def _write(self, arrays: dict[str, np.ndarray], version: str) -> None:
         """All or nothing: whoever looks finds the old file or the new one."""
-        seal = {"version": np.asarray(VERSION), "sha256": np.asarray(_of_arrays(arrays))}
+        seal = {"version": np.asarray(version), "sha256": np.asarray(_of_arrays(arrays))}
         with atomic_file(self.path, "checkpoint") as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays, **seal)
 
-    def _read(self) -> dict[str, np.ndarray]:
-        """The file's arrays, once they are known to be whole and to belong to this question."""
+    def _read(self, own: str) -> dict[str, np.ndarray]:
+        """The file's arrays, once they are known to be whole, of this version, and to belong to this question."""
         try:
             arrays = _plain_arrays(read_plain(self.path, MOST))
             version, digest = str(arrays.pop("version")), str(arrays.pop("sha256", None))
-            question = {}
-            if version == VERSION:
+            question, alike = {}, version.partition(",")[0] == own.partition(",")[0]
+            if alike:
                 if _of_arrays(arrays) != digest:
                     raise ValueError("its content does not match its hash")
                 question = dict(json.loads(str(arrays["question"])))
         except Exception as error:  # zipfile, json and numpy have their own for a damaged file
             raise ValueError(self._damaged(ascii(str(error))[1:-1][:200] or type(error).__name__)) from error
-        if version != VERSION:
-            raise ValueError(
-                f"`checkpoint`: {self.path} was written by version {ascii(version)[1:60].rstrip(chr(39))}, whose steps "
-                f"differ from those of {VERSION}; finish it there, or delete it to start anew"
-            )
-        others = [name for name in self.question if question.get(name) != self.question[name]]
+        others = [name for name in self.question if alike and question.get(name) != self.question[name]]
         if others:
             raise ValueError(
                 f"`checkpoint`: {self.path} holds a run with another {', '.join(f'`{name}`' for name in others)}; "
                 "ask the same question to go on, or give another file"
+            )
+        if version != own:
+            raise ValueError(
+                f"`checkpoint`: {self.path} was written by version {ascii(version)[1:60].rstrip(chr(39))}, whose steps "
+                f"differ from those of {own}; finish it there, or delete it to start anew"
             )
         return arrays
 
@@ -188,6 +209,8 @@ def _of_values(tree: Any) -> str:
 
 def _of_function(objective: Any, W: jax.Array) -> str:
     """A hash of what an objective computes: its program as JAX sees it, and every constant in it."""
+    if isinstance(objective, SquaredError):  # its arrays are all of it
+        return _of_values(objective)
     arrays, rest = eqx.partition(objective, eqx.is_array)
     program = jax.make_jaxpr(lambda arrays, W: eqx.combine(arrays, rest)(W))(arrays, W)
     return _of_values((_without_addresses(str(program)), arrays, list(_constants(program))))

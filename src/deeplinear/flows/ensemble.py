@@ -21,7 +21,7 @@ import numpy as np
 from .._linalg import one_thread
 from ..network import Network
 from ..running.compiling import is_small
-from ..running.landmarks import on_host, stand_of, survey
+from ..running.landmarks import marks_of, stand_of, survey
 from ..running.progress import as_reporter
 from ..running.segments import beside, interruptible, next_budget, where_it_was
 from ..trajectory import Ending, Statistics, Trajectory
@@ -195,7 +195,7 @@ class Portion:
         goes = ensemble.problem.weight_decay is None  # else no closed form says what there is to reach
         for i in range(self.members):
             one = lambda tree, i=i: jax.tree.map(lambda x: x[i], tree)
-            marks = on_host(one(surveyed))
+            marks = marks_of(one(surveyed))
             goal = marks.goal(ensemble.tolerance)[0] if goes else None
             state = (float(progress.t[i]), float(lengths[i]), goal, ensemble.max_steps)
             at = one(stand)

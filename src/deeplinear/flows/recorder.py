@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from ..network import Network
-
 DECADES = 3  # of time before the end that a logarithmic axis is likely to show
 
 Progressions = Callable[[np.ndarray], np.ndarray]
@@ -41,14 +39,13 @@ class Recorder:
             self._thin()
             self.most = 2 * max(self.keep, len(self.times))  # more modes than places: not after every output
 
-    def extend(self, times: np.ndarray, networks: Network, count: int) -> None:
-        """The first `count` outputs of a segment's buffer."""
-        stacked = [np.asarray(W)[:count] for W in networks.weights]
+    def extend(self, times: np.ndarray, stacked: list[np.ndarray]) -> None:
+        """The outputs of a segment: times (T,) and layers (T, d_l, d_{l-1})."""
         if self.keep is None:
-            self.times.extend(times[:count].tolist())
+            self.times.extend(times.tolist())
             self.pieces.append(stacked)
             return
-        for t, *weights in zip(times[:count].tolist(), *stacked, strict=True):
+        for t, *weights in zip(times.tolist(), *stacked, strict=True):
             self.add(t, weights)
 
     def networks(self) -> tuple[np.ndarray, list[np.ndarray]]:

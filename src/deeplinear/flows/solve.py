@@ -33,11 +33,14 @@ from .drive import Run, begin
 from .endings import Fate, Outcome, explained, fate_of, fated, judge, obstacles_of, with_escape_rate
 from .ensemble import Ensemble, batch_of, spread
 from .horizon import latest
+from .native import NativeRun, is_native
+from .native_ensemble import NativeEnsemble
 from .rosenbrock import Rosenbrock
 from .sequence import through_tasks
 from .stabilised import Stabilised
 
 FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
+ATOL = 1e-200, 1e300  # bounds of the absolute tolerance
 TIGHT = 1e-8  # rtol from which a method of order 8 takes fewer evaluations than a stabilised one of order 4
 SOLVERS = {
     "auto": Automatic(),
@@ -151,7 +154,9 @@ def gradient_flow(
     if batch is not None:
         shared = _shared_times(times, room)
         check_kept(network, len(shared), "`ts`")
-        ensemble = Ensemble(_method(solver, rtol), problem, network, shared, (rtol, least), tolerance, max_steps)
+        asks = problem, network, shared, (rtol, least), tolerance, max_steps
+        name = _solver(solver, rtol)
+        ensemble = NativeEnsemble(name, *asks) if is_native(problem) else Ensemble(SOLVERS[name], *asks)
         return ensemble.run(threads, progress, started)
     if room is not None:
         solver = room.checked(solver, adjoint, times)
@@ -160,7 +165,10 @@ def gradient_flow(
     asked = Asked(times, rtol, atol, float(least), tolerance, max_time, max_steps, keep, solver, checkpoint)
     reduction = _reduction(problem, network) if reduce and room is None else None
     if reduction is not None:
-        network, problem = reduction.network, stepping.Problem(reduction.objective, None, None, problem.project)
+        network, problem = (
+            reduction.network,
+            stepping.Problem(reduction.objective, None, None, problem.rates, problem.project),
+        )
     check_kept(network, keep if times is None else len(times), "`keep`" if times is None else "`ts`")
     outcome, ending = _single(problem, network, asked, room, progress)
     steps, evaluations, rejected, name = outcome.counts
@@ -190,8 +198,11 @@ def _single(
 ) -> tuple[Outcome, Ending]:
     """Follows one network to its end and judges it; `room` is diffrax's where diffrax integrates."""
     times, rtol, tolerance, max_time = asked.times, asked.rtol, asked.tolerance, asked.max_time
-    method = None if room else _method(asked.solver, rtol)
-    marks, begun = begin(method, problem, network, rtol) if method else (landmarks(problem.objective, network), None)
+    begun, method = None, SOLVERS[_solver(asked.solver, rtol)] if room is None and not is_native(problem) else None
+    if method is None:
+        marks = landmarks(problem.objective, network)
+    else:
+        marks, begun = begin(method, problem, network, rtol)
     goal, finer = marks.goal(tolerance) if problem.weight_decay is None else (None, rtol)
     if times is None and max_time is None and goal is None:
         raise ValueError(
@@ -200,15 +211,19 @@ def _single(
         )
     fate = fate_of(problem, network, obstacles_of(problem, problem.objective))
     bound = latest(problem, network, goal) if times is None and max_time is None else None
-    if method is None or begun is None:
+    if room is not None:
         outcome = room.follow(problem, network, times, rtol, asked.least, asked.solver, asked.max_steps)
     else:
         tolerances = (min(rtol, finer) if times is None else rtol), asked.least
         saved = _checkpoint(problem, network, asked)
 
         def outcome_at(goal: float | None) -> Outcome:
-            run = Run(method, problem, begun, marks, tolerances, goal, asked.keep if times is None else None)
-            return _drive(run, times, max_time if bound is None else bound, asked.max_steps, progress, saved)
+            asks = goal, asked.keep if times is None else None, times, max_time if bound is None else bound
+            if method is None or begun is None:
+                run = NativeRun(_solver(asked.solver, rtol), problem, network, marks, tolerances, *asks)
+            else:
+                run = Run(method, problem, begun, marks, tolerances, *asks)
+            return _drive(run, asked.max_steps, progress, saved)
 
         outcome = _outcome(outcome_at, fate, goal, times is None, saved is None)
     at, stand = float(outcome.ts[-1]), standing(problem.objective, outcome.last)
@@ -261,20 +276,14 @@ def _with_diffrax() -> Any:
     return with_diffrax
 
 
-def _drive(
-    run: Run, times: Any, max_time: float | None, max_steps: int, progress: Any, saved: Checkpoint | None
-) -> Outcome:
+def _drive(run: Run | NativeRun, max_steps: int, progress: Any, saved: Checkpoint | None) -> Outcome:
     """What an own method leaves behind."""
     if saved is not None:
         saved.load(run)
     save = (lambda run, last: None) if saved is None else saved.save
     with interruptible() as interrupted, as_reporter(progress) as report:
-        kind = run.follow(times, max_time, max_steps, interrupted, report, save)
-    state = run.progress
-    ts, weights = run.recorder.networks()
-    networks = jax.tree.unflatten(jax.tree.structure(state.network), weights)
-    counts = int(state.steps), int(state.evaluations), int(state.rejected), run.method.name
-    return Outcome(kind, ts, networks, state.network, float(size_of(state.slope)), counts)
+        kind = run.follow(max_steps, interrupted, report, save)
+    return run.outcome(kind)
 
 
 def _shared_times(times: Any, room: Any) -> np.ndarray:
@@ -291,8 +300,8 @@ def _shared_times(times: Any, room: Any) -> np.ndarray:
     return times
 
 
-def _method(solver: str, rtol: float) -> stepping.Method:
-    return SOLVERS["dopri8" if solver == "auto" and rtol < TIGHT else solver]
+def _solver(name: str, rtol: float) -> str:
+    return "dopri8" if name == "auto" and rtol < TIGHT else name
 
 
 def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, solver: Any):
@@ -318,9 +327,9 @@ def _check_tolerances(rtol: float, atol: Any, tolerance: float, network: Network
         raise ValueError(f"`atol`: got {atol}; give a finite number of at least 0")
     if any(isinstance(W, Tracer) for W in network.weights):
         sizes = jnp.stack(layer_norms(jax.lax.stop_gradient(network)))
-        return float(rtol), jnp.maximum(1e-9 * rtol * sizes.max() if atol is None else atol, 1e-200)
+        return float(rtol), jnp.maximum(1e-9 * rtol * sizes.max() if atol is None else atol, ATOL[0])
     size = np.max(layer_sizes(network), axis=0)
-    return float(rtol), np.maximum(1e-9 * rtol * size if atol is None else np.full(size.shape, atol), 1e-200)
+    return float(rtol), np.clip(1e-9 * rtol * size if atol is None else np.full(size.shape, atol), *ATOL)
 
 
 def _check_limits(max_time: float | None, max_steps: int, keep: int, threads: int | None) -> None:

@@ -8,13 +8,14 @@ compilation serves them all.
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._trees import value
 from ..network import Network
 from ..objectives import knows_minimum
 from ..running.fields import sensitivity, velocity
@@ -99,17 +100,24 @@ class Limits(NamedTuple):
     """How many times farther apart chosen outputs may be than `TIME_SPACING` and `MATRIX_SPACING` say."""
 
 
-class Problem(eqx.Module):
+@value("project")
+class Problem:
     """What is integrated: the field, and the measure that says when the goal is reached."""
 
     objective: Any
     mask: Network | None
     weight_decay: Array | None
-    project: bool = eqx.field(static=True, default=False)
+    rates: Array | None = None
+    """Learning rate of every layer, None: 1."""
+    project: bool = False
     """Whether the run goes on from the imbalances of the start at every output."""
 
     def __call__(self, network: Network) -> Network:
-        return velocity(self.objective, network, self.mask, self.weight_decay)
+        return velocity(self.objective, network, self.mask, self.weight_decay, self.rates)
+
+    def of(self, objective: Any) -> "Problem":
+        """The same of another objective."""
+        return replace(self, objective=objective)
 
     def excess(self, W: Array) -> Array:
         """Loss above the smallest loss of any matrix, or the plain loss where that is unknown."""

@@ -2,23 +2,23 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from .._arrays import floats, traced
 from .._checks import check_whole
-from .._linalg import from_svd, on_device, product, psd_root, rank_tolerance, thin_svd
+from .._linalg import from_svd, namespace, on_device, product, psd_root, rank_tolerance, thin_svd
 from .._second_moment import SecondMoment
+from .._trees import set_fields, value
 from .._types import Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
 from ..data import Fit, Modes, Moments, check_samples
 from .arguments import as_map
 
 
-class SquaredError(eqx.Module):
+@value("scale", init=False)
+class SquaredError:
     r"""Squared error of a linear map as $L(W) = L_{\min} + \frac{c}{2} \|(W - W^*) \Sigma_{xx}^{1/2}\|_F^2$.
 
     $W^* = \Sigma_{yx} \Sigma_{xx}^+$ and $c$ is the factor of the loss scale (`conventions.LossScale`). Equal to the
@@ -41,9 +41,9 @@ class SquaredError(eqx.Module):
     """c: this scale's loss divided by the half-mean loss; time here is time / c of the canonical flow."""
     variation: Scalar | None
     """Loss of the best constant, (c / 2) E|y - E y|^2: how much y varies. None: the means are not known."""
-    _sigma_xx: Array | None
-    _root_xx: Array | None
-    scale: LossScale = eqx.field(static=True)
+    _sigma_xx: Matrix | None
+    _root_xx: Matrix | None
+    scale: LossScale
 
     def __init__(
         self,
@@ -55,9 +55,9 @@ class SquaredError(eqx.Module):
         scale: LossScale,
         variation: Any = None,
     ):
-        self.scale = scale
         parts = jax.tree.map(on_device, (optimum, minimum, factor, variation, sigma_xx, root_xx))
-        self.optimum, self.minimum, self.factor, self.variation, self._sigma_xx, self._root_xx = parts
+        names = "optimum", "minimum", "factor", "variation", "_sigma_xx", "_root_xx"
+        set_fields(self, **dict(zip(names, parts, strict=True)), scale=scale)
 
     @classmethod
     def of(cls, X: Any, Y: Any = None, scale: LossScale = HALF_MEAN) -> "SquaredError":
@@ -180,10 +180,10 @@ class SquaredError(eqx.Module):
         """
         W = as_map(W, self.optimum.shape)
         if max_rank is None or max_rank >= min(W.shape):
-            return self.factor / 2 * jnp.sum(self._rooted(W - self.optimum) ** 2)
+            return self.factor / 2 * (self._rooted(W - self.optimum) ** 2).sum()
         best, rest = self._split(max_rank)
         reached = self._rooted(W)
-        return self.factor / 2 * jnp.maximum(jnp.sum((reached - best) ** 2) - 2 * jnp.sum(reached * rest), 0.0)
+        return self.factor / 2 * (((reached - best) ** 2).sum() - 2 * (reached * rest).sum()).clip(0.0)
 
     def gradient(self, W: Matrix) -> Matrix:
         r"""$\nabla L(W) = c (W - W^*) \Sigma_{xx}$, shape (d_y, d_x)."""
@@ -194,22 +194,22 @@ class SquaredError(eqx.Module):
         return self._weighted(self.factor * as_map(V, self.optimum.shape, "V"))
 
     @property
-    def sigma_xx(self) -> Array:
+    def sigma_xx(self) -> Matrix:
         """E[x x^T], shape (d_x, d_x)."""
         if self._root_xx is None:
-            return jnp.eye(self.optimum.shape[1])
+            return namespace(self.optimum).eye(self.optimum.shape[1])
         return self._root_xx @ self._root_xx.T if self._sigma_xx is None else self._sigma_xx
 
     @property
-    def root_xx(self) -> Array:
+    def root_xx(self) -> Matrix:
         r"""A matrix R with $R R^T$ = E[x x^T], shape (d_x, d_x): what is accurate where E[x x^T] is ill-conditioned.
 
         The symmetric root where the variances of the inputs' principal directions lie within a factor 1e6.
         """
-        return jnp.eye(self.optimum.shape[1]) if self._root_xx is None else self._root_xx
+        return namespace(self.optimum).eye(self.optimum.shape[1]) if self._root_xx is None else self._root_xx
 
     @property
-    def sigma_yx(self) -> Array:
+    def sigma_yx(self) -> Matrix:
         """E[y x^T], shape (d_y, d_x)."""
         return self._weighted(self.optimum)
 
@@ -231,14 +231,14 @@ class SquaredError(eqx.Module):
         return SecondMoment.of_root(np.asarray(self.root_xx))
 
     @property
-    def input_spectrum(self) -> tuple[Array, Array]:
+    def input_spectrum(self) -> tuple[Any, Any]:
         """Eigenvalues of E[x x^T], ascending and exactly 0 for inputs that never occur, and eigenvectors in columns."""
-        d_x = self.optimum.shape[1]
+        d_x, xp, root = self.optimum.shape[1], namespace(self.optimum), self.root_xx
         if self.whitened:
-            return jnp.ones(d_x), jnp.eye(d_x)
-        root = self.root_xx
+            return xp.ones(d_x), xp.eye(d_x)
         if not traced(root):
-            return jax.tree.map(on_device, self.second_moment.spectrum)
+            spectrum = self.second_moment.spectrum
+            return spectrum if xp is np else jax.tree.map(on_device, spectrum)
         variances, Q = jnp.linalg.eigh(self.sigma_xx)
         D = jnp.linalg.norm(root, axis=1)
         s = jnp.linalg.svd(root / jnp.where(D > 0, D, 1.0)[:, None], compute_uv=False)
@@ -260,7 +260,7 @@ class SquaredError(eqx.Module):
 
         Source: reduced-rank regression, Izenman (1975), J. Multivariate Analysis 5, theorem 1.
         """
-        return self.minimum + self.factor / 2 * jnp.sum(self._split(max_rank)[1] ** 2)
+        return self.minimum + self.factor / 2 * (self._split(max_rank)[1] ** 2).sum()
 
     def optimum_at_rank(self, max_rank: int) -> Matrix:
         """A matrix of rank at most `max_rank` with the smallest loss (unique if singular values differ there)."""
@@ -280,18 +280,19 @@ class SquaredError(eqx.Module):
             return product(W, self._sigma_xx)
         return W if self._root_xx is None else product(product(W, self._root_xx), self._root_xx.T)
 
-    def _split(self, max_rank: int) -> tuple[Array, Array]:
+    def _split(self, max_rank: int) -> tuple[Any, Any]:
         """W* R in its best part of rank `max_rank` and the rest."""
         max_rank = check_whole("max_rank", max_rank, 0)
         full = self._rooted(self.optimum)
-        nothing = jnp.zeros_like(full)
+        nothing = 0 * full
         if max_rank == 0:
             return nothing, full
         if max_rank >= min(full.shape):
             return full, nothing
         U, s, V = thin_svd(full)
-        kept = jnp.arange(s.shape[0]) < max_rank
-        return from_svd(U, jnp.where(kept, s, 0.0), V), from_svd(U, jnp.where(kept, 0.0, s), V)
+        return from_svd(U[:, :max_rank], s[:max_rank], V[:, :max_rank]), from_svd(
+            U[:, max_rank:], s[max_rank:], V[:, max_rank:]
+        )
 
     def __repr__(self) -> str:
         d_y, d_x = jnp.shape(self.optimum)[-2:]

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import equinox as eqx
 import jax
 from jax.core import Tracer
 
@@ -34,6 +33,6 @@ def is_traced(objective: Any, network: Network, *others: Any) -> bool:
     if isinstance(jax.device_put(0.0), Tracer):  # inside `jax.jit` even constants become tracers
         return True
     # a plain function may have closed over a tracer; its value shows it
-    if isinstance(objective, eqx.Module) or network.weights[0].ndim > 2:
+    if not jax.tree_util.all_leaves([objective]) or network.weights[0].ndim > 2:
         return False
     return isinstance(objective(network.end_to_end), Tracer)

@@ -11,8 +11,12 @@ from ..network import Network
 from ..objectives import gradient_of
 
 
-def velocity(objective: Any, network: Network, mask: Network | None = None, weight_decay: Any = None) -> Network:
-    r"""$\dot W_j = W_{j+1:h}^T \, (-\nabla L(W)) \, W_{1:j-1}^T - \gamma W_j$, zero where `mask` is False.
+def velocity(
+    objective: Any, network: Network, mask: Network | None = None, weight_decay: Any = None, rates: Any = None
+) -> Network:
+    r"""$\dot W_j = \eta_j (W_{j+1:h}^T (-\nabla L(W)) W_{1:j-1}^T - \gamma_j W_j)$, zero where `mask` is False.
+
+    `weight_decay` and `rates`: one number, or one for every layer; None for 0 and 1.
 
     Products are accumulated from the outer side with fewer rows, so that no d_j x d_x matrix is formed between wide
     inputs and few outputs: cost min(d_x, d_y) sum_j d_j d_{j-1} up to a small factor, 4 to 5 times less than
@@ -33,7 +37,10 @@ def velocity(objective: Any, network: Network, mask: Network | None = None, weig
         below, above = objective.gradient_between(chain(weights[cut:]), chain(weights[:cut]))
         slopes = _along(weights[:cut], -below) + _along(weights[cut:], -above)
     if weight_decay is not None:
-        slopes = [slope - weight_decay * W for slope, W in zip(slopes, weights, strict=True)]
+        decays = jnp.broadcast_to(weight_decay, (len(weights),))
+        slopes = [slope - decay * W for slope, W, decay in zip(slopes, weights, decays, strict=True)]
+    if rates is not None:
+        slopes = [rate * slope for rate, slope in zip(jnp.broadcast_to(rates, (len(weights),)), slopes, strict=True)]
     if mask is not None:
         slopes = [jnp.where(m, slope, 0.0) for m, slope in zip(mask.weights, slopes, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(network), slopes)

@@ -1,4 +1,4 @@
-"""What the host needs to know of a problem before and after a run, each in one compiled call."""
+"""What the host needs to know of a problem before and after a run: of squared error by numpy, else compiled."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
-from .._linalg import thin_svd
+from .._linalg import as_numpy, namespace, thin_svd
 from ..network import Network
 from ..objectives import SquaredError, gradient_of, knows_minimum
 from .compiling import jitted
@@ -109,10 +108,13 @@ class Landmarks(NamedTuple):
 
 def landmarks(objective: Any, network: Network) -> Landmarks:
     """The landmarks of a run that starts at `network`."""
-    return on_host(survey(objective, network))
+    if isinstance(objective, SquaredError):
+        with np.errstate(over="ignore", invalid="ignore"):  # a start may be beyond float64
+            return marks_of(survey(as_numpy(objective), as_numpy(network)))
+    return marks_of(_survey(objective, network))
 
 
-def on_host(surveyed: tuple) -> Landmarks:
+def marks_of(surveyed: tuple) -> Landmarks:
     """The landmarks in what `survey` returns."""
     at_start, at_zero, ahead, known = surveyed
     noise = float(np.finfo(np.float64).eps) * (float(at_start) + float(at_zero))
@@ -130,12 +132,12 @@ def on_host(surveyed: tuple) -> Landmarks:
     return Landmarks(noise, float(ahead), float(excess), float(of_zero), float(tail), explainable, modes)
 
 
-@eqx.filter_jit
 def survey(objective: Any, network: Network) -> tuple:
     """Gradients at the start and at zero; sizes, losses and modes where the objective has closed forms, else None."""
     gradient, W, rank = gradient_of(objective), network.end_to_end, network.max_rank
-    zero = jnp.zeros_like(W)
-    sizes = jnp.linalg.norm(gradient(W)), jnp.linalg.norm(gradient(zero)), _size_ahead(objective, zero)
+    xp = namespace(W)
+    norm, zero = xp.linalg.norm, xp.zeros_like(W)
+    sizes = norm(gradient(W)), norm(gradient(zero)), _size_ahead(objective, zero)
     if not knows_minimum(objective, rank):
         return *sizes, None
     losses = objective.excess(W, rank), objective.excess(zero, rank)
@@ -146,14 +148,17 @@ def survey(objective: Any, network: Network) -> tuple:
     if objective.variation is not None:
         explainable = objective.variation - objective.minimum - tail
         # a difference that is rounding of the whole: the inputs may explain all that varies
-        explainable = jnp.where(jnp.abs(explainable) > ROUNDING * losses[1], explainable, objective.variation)
+        explainable = xp.where(abs(explainable) > ROUNDING * losses[1], explainable, objective.variation)
     return *sizes, (*losses, tail, explainable, (objective.sigma_yx, objective.optimum_at_rank(rank)))
 
 
-def _size_ahead(objective: Any, zero: Array) -> Array:
+_survey = eqx.filter_jit(survey)
+
+
+def _size_ahead(objective: Any, zero: Any) -> Any:
     """Norm of the optimum, or |G|^3 / <G, H G> at zero, where the loss along -G has its minimum to second order."""
     if isinstance(objective, SquaredError):
-        return jnp.linalg.norm(objective.optimum)
+        return namespace(zero).linalg.norm(objective.optimum)
     if not hasattr(objective, "hessian_vector"):
         return jnp.zeros(())
     G = gradient_of(objective)(zero)
@@ -164,9 +169,9 @@ def _size_ahead(objective: Any, zero: Array) -> Array:
 class Standing(NamedTuple):
     """Where a network stands."""
 
-    W: Array
-    loss: Array
-    excess: Array | None
+    W: Any
+    loss: Any
+    excess: Any
 
 
 def stand_of(objective: Any, network: Network) -> Standing:
@@ -177,7 +182,10 @@ def stand_of(objective: Any, network: Network) -> Standing:
 
 
 def standing(objective: Any, network: Network) -> Standing:
-    """`stand_of` on the host, compiled once per shape."""
+    """`stand_of` on the host: compiled once per shape, but for squared error, which numpy computes."""
+    if isinstance(objective, SquaredError):
+        with np.errstate(over="ignore", invalid="ignore"):  # a run may end beyond float64
+            return stand_of(as_numpy(objective), as_numpy(network))
     return _standing(objective, network).unpack()
 
 
