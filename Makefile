@@ -20,7 +20,12 @@ test: .venv/tested engine
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --threads 2
 	$(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow and not alone' --durations=20
+	$(MAKE) test-baseline
 	XLA_FLAGS= $(BIN)/pytest -q -m alone tests
+
+# the flows once more, by the engine for every processor
+test-baseline: .venv/tested engine
+	DEEPLINEAR_ENGINE=baseline $(BIN)/pytest -q -n 2 -m 'not slow and not alone' tests/test_flows.py tests/test_engine_flows.py
 
 search: .venv/tested engine
 	$(BIN)/pytest -q -n 2 --dist worksteal -m search --hypothesis-profile search --durations=20 tests

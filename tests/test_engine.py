@@ -332,7 +332,7 @@ def test_a_step_that_is_given_up_never_was():
     whole.advance(steps=4, seconds=1e9)
     before, given_up = -1, 0
     while True:
-        timer = threading.Timer(0.02 + 0.005 * given_up, broken.stop)
+        timer = threading.Timer(0.02 * 1.2**given_up, broken.stop)
         timer.start()
         summary = broken.advance(steps=4 - max(before, 0), seconds=1e9)
         timer.cancel()
