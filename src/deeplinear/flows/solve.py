@@ -25,7 +25,7 @@ from ..running.progress import as_reporter
 from ..running.segments import interruptible
 from ..trajectory import Ending, Statistics, Trajectory
 from . import stepping
-from .algebra import layer_norms, layer_sizes, size_of
+from .algebra import layer_norms, layer_sizes
 from .automatic import Automatic
 from .checkpoint import Checkpoint
 from .dopri8 import Dopri8
