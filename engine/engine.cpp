@@ -99,14 +99,13 @@ void deeplinear_summarise(const deeplinear_run *run, deeplinear_summary *summary
     const Integration &from = run->integration;
     const Progress &now = from.now;
     const Layout &layout = run->door.layout;
-    double squares = now.begun ? 0 : NAN;
+    double slope = now.begun ? 0 : NAN;
     for (int l = 0; l < layout.depth && now.begun; l++) {
-        const double *layer = now.slope + layout.offset[l];
         const double unit = run->door.units[run->door.flipped ? layout.depth - 1 - l : l];
-        squares += unit * unit * dot(layer, layer, layout.offset[l + 1] - layout.offset[l]);
+        slope = hypot(slope, unit * norm(now.slope + layout.offset[l], layout.offset[l + 1] - layout.offset[l]));
     }
-    *summary = {now.status, now.steps,     now.rejected,          now.evaluations,
-                now.t,      sqrt(squares), from.recorded_outputs, from.logged};
+    *summary = {now.status, now.steps, now.rejected,          now.evaluations,
+                now.t,      slope,     from.recorded_outputs, from.logged};
 }
 
 void deeplinear_outputs(const deeplinear_run *run, double *times, double *weights) {

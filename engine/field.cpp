@@ -147,6 +147,12 @@ double gradient_norm(const Problem &problem, const Matrix &W, Chain &scratch) {
     return norm(G.at, room(G));
 }
 
+double scale_of(const Problem &problem, const double *network) {
+    const double length = norm(network, problem.layout.size());
+    const Matrix &optimum = problem.optimum;
+    return problem.layout.depth > 1 ? length : greater(length, norm(optimum.at, room(optimum)));
+}
+
 double sensitivity(const Layout &layout, const double *network) {
     double sum = 0;
     for (int l = 0; l < layout.depth; l++) {

@@ -64,6 +64,10 @@ double excess(const Problem &problem, const Matrix &W, Chain &scratch);
 // |grad L(W)|_F.
 double gradient_norm(const Problem &problem, const Matrix &W, Chain &scratch);
 
+// The length that steps and differences are shares of: |network|, but of a single layer, which does not grow out of
+// itself and may start at zero, |W*| at least.
+double scale_of(const Problem &problem, const double *network);
+
 // Sum over layers of the product of the other layers' norms: by how much the field can exceed the gradient in W.
 double sensitivity(const Layout &layout, const double *network);
 

@@ -33,7 +33,7 @@ constexpr double STIR = 0.1;            // of a fixed pattern that joins the vec
 double power(const Problem &problem, Workspace &work, Start from, double *vector, int &most) {
     const size_t size = problem.layout.size();
     double *unit = work.vectors[0], *point = work.vectors[1], *image = work.vectors[2];
-    const double length = norm(from.network, size), eps = DIFFERENCE * (length > 0 ? length : 1.0);
+    const double length = scale_of(problem, from.network), eps = length > 0 ? greater(DIFFERENCE * length, 1e-200) : 1;
     double radius = 0, change = INFINITY;
     int i = 0;
     for (; i < most && change > SETTLED * radius && !problem.stopped(); i++) {

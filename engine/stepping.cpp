@@ -54,7 +54,7 @@ Integration Integration::of(const Problem &problem, const Settings &settings, Ar
 }
 
 // The state before the first step, whose size follows from the first two derivatives; false where it was stopped. A
-// network below what the tolerances tell apart counts as one of that size: a single layer may start at zero.
+// network below what the tolerances tell apart counts as one of that size.
 //
 // Source: Hairer, Norsett and Wanner (1993), section II.4, on the norm of all weights.
 bool Integration::begin() {
@@ -66,8 +66,8 @@ bool Integration::begin() {
     if (settings.method == Method::ROCK4 || settings.method == Method::AUTO)
         spent += begin_spectrum(problem, work, here, p.spectrum);
     const Tolerances &told = settings.tolerances;
-    const double length = greater(norm(p.network, size), told.atol / told.rtol);
-    const double speed = greater(norm(p.slope, size), 1e-300), probe = 0.01 * length / speed;
+    const double length = greater(scale_of(problem, p.network), told.atol / told.rtol);
+    const double speed = greater(norm(p.slope, size), DBL_MIN), probe = 0.01 * length / speed;
     plus(trial.network, p.network, probe, p.slope, size);
     velocity(problem, work.chain, trial.network, trial.slope);
     plus(trial.slope, trial.slope, -1, p.slope, size);

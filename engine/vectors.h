@@ -40,7 +40,16 @@ inline double dot(const double *a, const double *b, size_t size) {
     return sum_of(sums[0] + sums[1]);
 }
 
-inline double norm(const double *a, size_t size) { return sqrt(dot(a, a, size)); }
+// |a|, also where its square is beyond doubles.
+inline double norm(const double *a, size_t size) {
+    const double square = dot(a, a, size);
+    if ((square > 1e-280 && square < 1e300) || square != square) return sqrt(square);
+    double largest = 0, sum = 0;
+    for (size_t i = 0; i < size; i++) largest = greater(largest, fabs(a[i]));
+    if (!(largest > 0) || !is_finite(largest)) return largest;
+    for (size_t i = 0; i < size; i++) sum += (a[i] / largest) * (a[i] / largest);
+    return largest * sqrt(sum);
+}
 
 inline void copy(double *to, const double *from, size_t size) { memcpy(to, from, size * sizeof(double)); }
 inline void clear(double *to, size_t size) { memset(to, 0, size * sizeof(double)); }
@@ -76,7 +85,8 @@ inline double relative_norm(const double *error, const double *sizes, const Layo
     for (int l = 0; l < layout.depth; l++) {
         const double *layer = error + layout.offset[l];
         const size_t length = layout.offset[l + 1] - layout.offset[l];
-        sum += dot(layer, layer, length) / (sizes[l] * sizes[l]);
+        const double own = norm(layer, length) / sizes[l];
+        sum += own * own;
     }
     return sqrt(sum / layout.depth);
 }

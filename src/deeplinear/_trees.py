@@ -11,7 +11,7 @@ C = TypeVar("C", bound=type)
 
 @dataclass_transform(frozen_default=True, eq_default=False)
 def value(*static: str, init: bool = True) -> Callable[[C], C]:
-    """A class decorator: instances are frozen and compared by identity, fields but the `static` ones branches of a tree.
+    """A class decorator: frozen instances, compared by identity; all fields but the `static` ones are branches.
 
     `init`: whether the constructor is made from the fields; one of the class's own sets them by `set_fields`, and trees
     are put together again without it, for their leaves may be anything then.

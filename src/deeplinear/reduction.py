@@ -173,7 +173,7 @@ def reduce(objective: SquaredError, network: Network) -> Reduction:
     if inputs:
         layers, enough = network.depth, WORTHWHILE * _weights_of(network.widths)
         too_large = lambda d: _weights_of((sum(d[layers:]), *d[:layers])) > enough
-        spans = invariant_spans(*_quiver(objective, weights, inputs, W), too_large)
+        spans = invariant_spans(*_quiver(objective, weights, inputs), too_large)
     if spans is None:
         return Reduction(objective, network, network, None, (None,) * (network.depth + 1), None)
     return _reduced(objective, network, W, inputs, spans)
@@ -191,11 +191,10 @@ def reachable_rank(objective: SquaredError, network: Network) -> int:
     """
     _check_problem(objective, network)
     weights = [np.asarray(W, dtype=float) for W in network.weights]
-    W = np.linalg.multi_dot(weights[::-1]) if len(weights) > 1 else weights[0]
     inputs = _input_parts(objective)
     if not inputs:
         return 0
-    edges, bases, floors = _quiver(objective, weights, inputs, W)
+    edges, bases, floors = _quiver(objective, weights, inputs)
     spans = invariant_spans(edges, bases, [0] * len(floors), lambda dimensions: False)
     h = len(weights)
     return min(sum(P.shape[1] for P in spans[h:]), *(P.shape[1] for P in spans[:h])) if spans else 0
@@ -234,12 +233,14 @@ def _input_parts(objective: SquaredError) -> list[_Inputs]:
     return parts
 
 
-def _quiver(objective: SquaredError, weights: list[np.ndarray], inputs: list[_Inputs], W: np.ndarray):
+def _quiver(objective: SquaredError, weights: list[np.ndarray], inputs: list[_Inputs]):
     """Edges, first directions and least dimensions of the nodes: layers 1..h at 0..h-1, then the parts of the inputs.
 
-    Besides the layers, sigma_yx is an edge; and its and W's rows or columns, the fewer, are where all begins.
+    Besides the layers, sigma_yx is an edge; and its and W's rows or columns, the fewer, are where all begins. What maps
+    into what does not depend on sizes: every matrix is taken at size one.
     """
-    h, sigma_yx = len(weights), np.asarray(objective.sigma_yx)
+    h, sigma_yx, weights = len(weights), _at_size_one(np.asarray(objective.sigma_yx)), list(map(_at_size_one, weights))
+    W = _at_size_one(np.linalg.multi_dot(weights[::-1]) if h > 1 else weights[0])
     noise = lambda M: RANK_TOLERANCE * float(np.linalg.norm(M))
     edges = [Edge(l - 1, l, weights[l], 0.0) for l in range(1, h)]
     bases = [np.zeros((len(M), 0)) for M in weights]
@@ -258,6 +259,12 @@ def _quiver(objective: SquaredError, weights: list[np.ndarray], inputs: list[_In
                 seen, end = seen.T, h - 1
             bases[end] = extended(bases[end], seen.T, np.full(len(seen), noise(M)))
     return edges, bases, floors
+
+
+def _at_size_one(M: np.ndarray) -> np.ndarray:
+    """M in units of the power of 2 next to its largest entry, which rounds nothing."""
+    largest = np.abs(M).max(initial=0.0)
+    return np.ldexp(M, -int(np.frexp(largest)[1])) if 0 < largest < np.inf else M
 
 
 def _reduced(

@@ -127,7 +127,10 @@ def _time(u1: np.ndarray, u0: np.ndarray, s: np.ndarray, c: np.ndarray, h: int) 
         if h == 1:
             times[met] = np.log1p((u1 - u0)[met] / (sigma - u1)[met]) / c[met]
             return times
-        met &= u0 > (STILL if h > 2 else 0.0) * np.abs(sigma)
+        still = (STILL if h > 2 else 0.0) * np.abs(sigma)
+        on = met & (u0 > 0) & (u0 <= still) & (sigma > 0)  # u' = h s u^m: the way up to u1 takes no time beside this
+        times[on] = np.exp((2 / h - 1) * np.log(u0[on])) / ((h - 2) * c[on] * sigma[on]) if h > 2 else np.inf
+        met &= u0 > still
         flat, m = np.abs(sigma) <= (FLAT if h > 2 else 0.0) * u0, 2 - 2 / h
         on = met & flat  # s = 0: (u1^{-m} - u0^{-m}) / (h m c)
         times[on] = -np.expm1(m * _log_ratio(u1[on], u0[on], u1[on] - u0[on])) / u1[on] ** m / (h * m * c[on])

@@ -59,13 +59,13 @@ def unbalanced_pair_time(u1: Any, w1: Any, w2: Any, s: Any, input_variance: Any 
     """
     u1, w1, w2, s, c = finite_grid(u1=u1, w1=w1, w2=w2, s=s, input_variance=input_variance)
     _check_size(w1, w2, s, c)
-    u0, kept, side = w1 * w2, ((w1 - w2) * (w1 + w2)) ** 2, np.where(w1 * w2 < 0, -1.0, 1.0)
+    u0, kept, side = w1 * w2, np.abs((w1 - w2) * (w1 + w2)), np.where(w1 * w2 < 0, -1.0, 1.0)
     met = ((u1 - u0) * (s / c - u1) > 0) & ((kept > 0) | (u0 * u1 > 0))  # equal moduli never pass 0
     # below zero p^2 is the smaller square: there the roles of p and q, of s and -s are changed
     start, end, sigma = side * u0, side * u1, side * s / c
-    r0, r1, k = (np.sqrt(4 * u**2 + kept) for u in (start, end, sigma))
+    r0, r1, k = (np.hypot(2 * u, kept) for u in (start, end, sigma))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        square = lambda u, r: np.where(u >= 0, r + 2 * u, kept / (r - 2 * u))
+        square = lambda u, r: np.where(u >= 0, r + 2 * u, kept / (r - 2 * u) * kept)
         x0, x1, high, low = square(start, r0), square(end, r1), square(sigma, k), square(-sigma, k)
         # the fraction - 1, with both differences of squares written as differences of products
         gained = (end - start) * (x1 + x0) / (r1 + r0)

@@ -48,11 +48,16 @@ def relative_norm(error: Network, sizes: list[Array]) -> Array:
 
 
 def layer_sizes(network: Network) -> np.ndarray:
-    """Frobenius norms on the host, shape (layer, ...) for leading axes ...; infinite where a square overflows."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        # rows of equal length, so that a network gives the same digits alone and in a batch
-        squares = [np.square(np.asarray(W)).reshape(*W.shape[:-2], -1) for W in network.weights]
-        return np.sqrt(np.stack([np.sum(square, axis=-1) for square in squares]))
+    """Frobenius norms on the host, shape (layer, ...) for leading axes ...; squares neither overflow nor vanish."""
+    # rows of equal length, so that a network gives the same digits alone and in a batch
+    rows = [np.asarray(W).reshape(*W.shape[:-2], -1) for W in network.weights]
+    return np.stack([_row_norms(row) for row in rows])
+
+
+def _row_norms(rows: np.ndarray) -> Any:
+    """Lengths of rows, in units of the power of 2 next to their largest entry, which rounds nothing."""
+    unit = np.exp2(np.floor(np.log2(np.maximum(np.abs(rows).max(axis=-1), np.finfo(float).tiny))))
+    return unit * np.sqrt(np.sum(np.square(rows / unit[..., None]), axis=-1))
 
 
 def size_of(network: Network) -> np.ndarray:

@@ -19,6 +19,10 @@ MESSAGES = {
     "steps": "the budget of {steps} steps is spent; raise `max_steps`, loosen `rtol`, or give a time limit",
     "interrupted": "interrupted; the trajectory holds everything up to here",
     "stalled": "the step size fell below rounding; the weights are beyond float64 or on their way there",
+    "late": (
+        "times near t = {t:.3g} are {gap:.2g} apart in float64, longer than the steps of the transition that begins "
+        "there; follow it from the last network, whose time then counts from 0, or start from larger weights"
+    ),
 }
 LEFT = 1e-6
 """Singular values below this share of the largest do not tell the sign of a determinant: about the errors of a run."""
@@ -94,8 +98,12 @@ def judge(
             kind = "global minimum"
         elif kind == "critical point" and problem.mask is None:
             kind = "saddle"
-    message = marks.words(kind, excess) if kind in AT_REST else MESSAGES[kind].format(steps=steps)
     W, loss = np.asarray(stand.W), float(stand.loss)
+    if kind in AT_REST:
+        message = marks.words(kind, excess)
+    else:
+        late = kind == "stalled" and t > 0 and marks.matrix_size > 0 and float(np.abs(W).max()) <= marks.matrix_size
+        message = MESSAGES["late" if late else kind].format(steps=steps, t=t, gap=float(np.spacing(t)))
     if not np.isfinite(W).all() and np.isnan(loss):  # inf - inf, or inf, as the compiler happens to add
         loss = np.inf
     share = marks.unexplained(excess)

@@ -1,4 +1,4 @@
-"""Ensembles of squared error: every member is a run of the compiled engine of its own, and threads share the members."""
+"""Ensembles of squared error: every member is a run of the compiled engine of its own; threads share the members."""
 
 import os
 import threading

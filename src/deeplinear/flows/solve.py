@@ -15,7 +15,7 @@ from .._arguments import check_decay, check_times, checks_arguments
 from .._checks import check_whole
 from ..masks import check_mask
 from ..network import Network
-from ..objectives import SquaredError
+from ..objectives import SquaredError, gradient_of, hessian_vector
 from ..reduction import Reduction
 from ..reduction import reduce as smaller_problem
 from ..running.arguments import check_kept, is_traced
@@ -40,7 +40,7 @@ from .sequence import through_tasks
 from .stabilised import Stabilised
 
 FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
-ATOL = 1e-200, 1e300  # bounds of the absolute tolerance
+ATOL = 1e-320, 1e300  # bounds of the absolute tolerance
 TIGHT = 1e-8  # rtol from which a method of order 8 takes fewer evaluations than a stabilised one of order 4
 SOLVERS = {
     "auto": Automatic(),
@@ -146,7 +146,7 @@ def gradient_flow(
     started = time.perf_counter()
     network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
     traced = is_traced(problem.objective, network, problem, ts)
-    rtol, least = _check_tolerances(rtol, atol, tolerance, network)
+    rtol, least = _check_tolerances(rtol, atol, tolerance, problem.objective, network)
     times = None if ts is None else check_times(ts, increasing=True)
     _check_limits(max_time, max_steps, keep, threads)
     room = _with_diffrax() if traced or not isinstance(solver, str) else None
@@ -315,8 +315,12 @@ def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, s
     return network, stepping.Problem(objective, mask, decay), batch
 
 
-def _check_tolerances(rtol: float, atol: Any, tolerance: float, network: Network) -> tuple[float, Any]:
-    """`rtol`, and `atol` for every member of an ensemble."""
+def _check_tolerances(rtol: float, atol: Any, tolerance: float, objective: Any, network: Network) -> tuple[float, Any]:
+    """`rtol`, and `atol` for every member of an ensemble.
+
+    A single layer does not grow out of itself, as products do: it may start at zero, and errors count beside where it
+    goes.
+    """
     if not FINEST_RTOL <= rtol < 1:
         raise ValueError(f"`rtol`: got {rtol}; float64 can give {FINEST_RTOL:g} to 1")
     if not FINEST_TOLERANCE <= tolerance < 1:
@@ -329,7 +333,19 @@ def _check_tolerances(rtol: float, atol: Any, tolerance: float, network: Network
         sizes = jnp.stack(layer_norms(jax.lax.stop_gradient(network)))
         return float(rtol), jnp.maximum(1e-9 * rtol * sizes.max() if atol is None else atol, ATOL[0])
     size = np.max(layer_sizes(network), axis=0)
+    if network.depth == 1:
+        size = np.maximum(size, _size_ahead(objective, network.weights[0]))
     return float(rtol), np.clip(1e-9 * rtol * size if atol is None else np.full(size.shape, atol), *ATOL)
+
+
+def _size_ahead(objective: Any, W: Any) -> Any:
+    """Norm of the optimum, or of the step to where the loss along its slope has a minimum to second order; else 0."""
+    if isinstance(objective, SquaredError):
+        return np.linalg.norm(np.asarray(objective.optimum), axis=(-2, -1))
+    W = W if W.ndim == 2 else W[0]
+    G = gradient_of(objective)(W)
+    bend = float(jnp.sum(G * hessian_vector(objective, W, G)))
+    return float(jnp.linalg.norm(G)) ** 3 / bend if bend > 0 else 0.0
 
 
 def _check_limits(max_time: float | None, max_steps: int, keep: int, threads: int | None) -> None:

@@ -24,6 +24,7 @@ from .projection import imbalances, projected
 
 SHRINK, GROW = 0.1, 5.0  # bounds of the change of a step size
 NEGLIGIBLE = 1e-4  # error in units of the tolerance below which it tells no trend
+TINY = 1e-100  # a single layer below this size counts as zero: it does not grow out of itself
 SHORTEST = 1e-300  # step below which a run has stalled, whatever the time
 BUFFER, BUFFER_BYTES = 128, 2**24  # outputs held on the device before the host fetches them, and what they may take
 TIME_SPACING = 1 / 100  # distance of chosen outputs, as a share of the time so far; then thinned to `keep`
@@ -145,6 +146,7 @@ def begin(method: Method, problem: Problem, network: Network, rtol: Any) -> Prog
     slope = problem(network)
     memory, evaluations = method.begin(problem, network, slope)
     size, speed = norm(network), jnp.maximum(norm(slope), 1e-300)
+    size = jnp.where(size < TINY, 0.0, size) if network.depth == 1 else size
     probe = 0.01 * jnp.where(size > 0, size, 1.0) / speed
     ahead = problem(jax.tree.map(lambda W, V: W + probe * V, network, slope))
     bend = norm(jax.tree.map(jnp.subtract, ahead, slope)) / probe

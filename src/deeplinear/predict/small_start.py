@@ -116,7 +116,15 @@ def _two_layer_half_times(problem: _Problem, c: float) -> np.ndarray:
 
 
 def _first_half_time(problem: _Problem, c: float) -> np.ndarray:
-    """Blow-up time of the field without saturation, then the closed curve from far below its target to half of it."""
+    r"""Blow-up time of the field without saturation, then the closed curve from far below its target to half of it.
+
+    The field g is homogeneous: with all weights $r v$, $|v| = 1$, and $d\tau = r^{h-2} dt$
+
+    $$ dv/d\tau = g(v) - v \langle v, g \rangle, \quad d \ln r / d\tau = \langle v, g \rangle, \quad
+       dt/d\tau = r^{2-h} , $$
+
+    so that no clock has to tell apart the times just before the blow-up, which float64 cannot for deep networks.
+    """
     half, depth, s = np.full(problem.s.shape, np.nan), problem.depth, float(problem.s[0])
     size = max(float(np.linalg.norm(W)) for W in problem.layers)
     if size == 0:
@@ -126,18 +134,23 @@ def _first_half_time(problem: _Problem, c: float) -> np.ndarray:
     cuts = np.cumsum([W.size for W in problem.layers])[:-1]
     sigma = (problem.U * (problem.s / s)) @ problem.V.T
 
-    def growth(t: float, flat: np.ndarray) -> np.ndarray:
-        layers = [part.reshape(shape) for part, shape in zip(np.split(flat, cuts), shapes, strict=True)]
-        return np.concatenate([slope.ravel() for slope in _growth(layers, sigma)])
+    def growth(tau: float, state: np.ndarray) -> np.ndarray:
+        v, log_r = state[:-2], state[-2]
+        layers = [part.reshape(shape) for part, shape in zip(np.split(v, cuts), shapes, strict=True)]
+        g = np.concatenate([slope.ravel() for slope in _growth(layers, sigma)])
+        gain = v @ g
+        return np.concatenate([g - gain * v, [gain, np.exp((2 - depth) * log_r)]])
 
-    start = np.concatenate([W.ravel() for W in problem.layers]) / size
-    blown = lambda t, flat: np.linalg.norm(flat) - BLOWN_UP
+    flat = np.concatenate([W.ravel() for W in problem.layers]) / size
+    length = np.linalg.norm(flat)
+    blown = lambda tau, state: state[-2] - np.log(BLOWN_UP)
     blown.terminal = True  # type: ignore[attr-defined]
+    start = np.concatenate([flat / length, [np.log(length), 0.0]])
     solution = solve_ivp(growth, (0, 1e6), start, "DOP853", events=blown, rtol=1e-9, atol=1e-12)
     if solution.status != 1:
         return half  # never blows up: on the stable manifold of the origin, or too close to it to say
-    z = np.linalg.norm(solution.y[:, -1]) / np.sqrt(depth)
-    blow_up = unit * (solution.t[-1] + z ** (2 - depth) / (depth - 2))
+    z = np.exp(solution.y[-2, -1]) / np.sqrt(depth)
+    blow_up = unit * (solution.y[-1, -1] + z ** (2 - depth) / (depth - 2))
     # the closed curve from u0 blows up (without saturation) at z0^(2-h) / ((h-2) s); its own time to half is longer
     far = (1e-3) ** depth * s / c
     saturation = half_time(far, s, depth, c) - far ** (2 / depth - 1) / ((depth - 2) * s)
