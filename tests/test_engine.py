@@ -444,12 +444,15 @@ def test_a_damaged_state_is_refused_and_changes_nothing():
 
 @pytest.mark.parametrize("method", engine.METHODS)
 def test_every_accepted_step_moves_time(method):
-    """Where the norm of the slope underflows the first step has length 0: no second output at time 0."""
-    weights, problem = [np.full((1, 1), 1e-103)] * 3, Problem(np.full((1, 1), 1e32), factor=1e9)
-    run = Run(problem, weights, Settings(method, max_time=1.0))
-    summary = run.advance()
-    assert summary.status == engine.STATIONARY and summary.steps == 0
-    assert run.outputs()[0].tolist() == [0.0]
+    """From starts, optima and factors anywhere in float64 no time is handed out twice."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        start, optimum, factor = 10 ** rng.uniform((-300, 0, -10), (0, 300, 10))
+        weights = [np.full((1, 1), start)] * int(rng.integers(1, 4))
+        run = Run(Problem(np.full((1, 1), optimum), factor=factor), weights, Settings(method, max_time=1.0))
+        summary = run.advance(steps=30)
+        times, _ = run.outputs()
+        assert times[0] == 0 and np.all(np.diff(times) > 0) and times[-1] <= summary.t
 
 
 def test_sizes_beyond_memory_are_refused_before_any_is_taken():

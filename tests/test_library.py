@@ -13,7 +13,7 @@ from deeplinear.dynamics import library
 
 pytestmark = pytest.mark.usefixtures("engine_library")
 LIBC = {"calloc", "clock_gettime", "free", "memcpy", "memset"}
-LIBM = {"fmax", "floor"}
+LIBM = {"floor", "fmax", "hypot"}
 LOADER = {"_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize", "__gmon_start__"}
 ENGINE, ABI = library.FOLDER, library.ABI
 LEVELS = list(library.LEVELS) if platform.machine() in ("x86_64", "AMD64") else ["baseline"]
