@@ -5,24 +5,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
-# the compiled engine, once for each instruction set: no C++ runtime, nothing but the C library
+# a wheel into a folder; editable installs and wheels build the engine alike (tools/build_backend.py, CMakeLists.txt)
+WHEEL = $(if $(shell command -v uv),uv build --quiet --wheel --python $(BIN)/python --out-dir,$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir)
 ENGINE := src/deeplinear/_engine
-ENGINE_SOURCES := $(sort $(wildcard engine/*.cpp engine/*.h))
-ENGINE_FLAGS := @engine/flags -Werror \
-	-DDEEPLINEAR_SOURCES='"$(shell cat $(ENGINE_SOURCES) | sha256sum | cut -c 1-16)"'
-ENGINE_LINK := -shared -s -nodefaultlibs -lm -lc
-ifeq ($(shell uname -m),x86_64)
-LEVELS := baseline v3 v4
-MARCH_baseline := -march=x86-64
-MARCH_v3 := -march=x86-64-v3
-MARCH_v4 := -march=x86-64-v4
-else
-LEVELS := baseline
-endif
 
-.PHONY: demo test test-slow search engine sanitize clean
+.NOTPARALLEL:
+.PHONY: demo test test-baseline test-slow search engine sanitize clean
 
-demo: .venv/installed
+demo: .venv/installed engine
 	$(BIN)/deeplinear learn
 
 test: .venv/tested engine
@@ -30,7 +20,12 @@ test: .venv/tested engine
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --threads 2
 	$(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow and not alone' --durations=20
+	$(MAKE) test-baseline
 	XLA_FLAGS= $(BIN)/pytest -q -m alone tests
+
+# the flows once more, by the engine for every processor
+test-baseline: .venv/tested engine
+	DEEPLINEAR_ENGINE=baseline $(BIN)/pytest -q -n 2 -m 'not slow and not alone' tests/test_flows.py tests/test_engine_flows.py
 
 search: .venv/tested engine
 	$(BIN)/pytest -q -n 2 --dist worksteal -m search --hypothesis-profile search --durations=20 tests
@@ -49,19 +44,25 @@ test-slow: .venv/tested engine
 	$(INSTALL) --constraint constraints.txt --editable '.[test]'
 	@touch $@ .venv/installed
 
-engine: $(LEVELS:%=$(ENGINE)/deeplinear_%.so)
+# the compiled engine for all instruction sets, out of a wheel; whoever has an old library open keeps it,
+# and sources that change meanwhile are newer
+engine: $(ENGINE)/deeplinear_baseline.so
 
-$(ENGINE)/deeplinear_%.so: $(ENGINE_SOURCES) engine/flags Makefile
-	@mkdir -p $(ENGINE)
-	$(CXX) $(ENGINE_FLAGS) $(MARCH_$*) $(filter %.cpp,$^) $(ENGINE_LINK) -o $@.$$$$ && mv $@.$$$$ $@
+$(ENGINE)/deeplinear_baseline.so: $(wildcard engine/*.cpp engine/*.h) engine/flags CMakeLists.txt tools/build_backend.py | .venv/bin/python
+	rm -rf build/engine && mkdir -p build/engine $(ENGINE) && touch build/engine/begun
+	$(WHEEL) build/engine --config-settings cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON .
+	$(BIN)/python -m zipfile -e build/engine/*.whl build/engine
+	mv -f build/engine/deeplinear/_engine/*.so $(ENGINE)
+	touch -r build/engine/begun $@ && rm -rf build/engine
 
 # every door of the engine under AddressSanitizer and UBSan, over random problems
 SANITIZED ?= 2000
 sanitize:
-	@mkdir -p $(ENGINE)
-	$(CXX) $(ENGINE_FLAGS) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
-		$(MARCH_v3) $(wildcard engine/*.cpp) tests/engine_sanitize.cpp -o $(ENGINE)/sanitize
-	$(ENGINE)/sanitize $(SANITIZED)
+	mkdir -p build
+	$(CXX) @engine/flags -Werror -O1 -g -march=native -DDEEPLINEAR_SOURCES='""' -pthread \
+		-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -Wl,--wrap=calloc \
+		engine/*.cpp tests/engine_sanitize.cpp -o build/sanitize
+	build/sanitize $(SANITIZED)
 
 clean:
-	rm -rf .venv $(ENGINE)
+	rm -rf .venv build $(ENGINE)

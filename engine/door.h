@@ -31,8 +31,14 @@ struct Door {
         }
     }
 
-    void take(double *network, const double *given) const {
-        for_each(network, [&](double &entry, size_t i, int l, size_t) { entry = given[i] / units[l]; });
+    // False where a number is not finite, be it in these units.
+    bool take(double *network, const double *given) const {
+        bool finite = true;
+        for_each(network, [&](double &entry, size_t i, int l, size_t) {
+            entry = given[i] / units[l];
+            finite &= is_finite(entry);
+        });
+        return finite;
     }
     void give(const double *network, double *out) const {
         for_each(const_cast<double *>(network),

@@ -60,7 +60,7 @@ int32_t begin(const deeplinear_problem &problem, const deeplinear_settings &sett
                           settings.goal, settings.spread, settings.outputs, settings.log};
     run->integration = Integration::of(inside, own, arena);
     if (arena.failed) return DEEPLINEAR_NO_MEMORY;
-    run->door.take(run->integration.now.network, weights);
+    if (!run->door.take(run->integration.now.network, weights)) return DEEPLINEAR_BAD_NUMBERS;
     // the fractional parts of multiples of the golden ratio
     run->door.for_each(run->integration.work.noise, [&](double &entry, size_t, int l, size_t i) {
         const double size = double(problem.widths[l]) * problem.widths[l + 1], x = double(i + 1) * GOLDEN;
@@ -78,7 +78,6 @@ int32_t deeplinear_begin(const deeplinear_problem *problem, const deeplinear_set
     *run = nullptr;
     if (const int32_t refused = refusal_of(*problem)) return refused;
     if (const int32_t refused = refusal_of(*settings)) return refused;
-    if (const int32_t refused = refusal_of(weights, size_t(weights_of(*problem)))) return refused;
     Arena arena;
     deeplinear_run *made;
     if (const int32_t refused = begin(*problem, *settings, weights, arena, made)) {
@@ -183,7 +182,7 @@ int32_t deeplinear_state_import(deeplinear_run *run, const double *state) {
         if (*state++ != number) return DEEPLINEAR_BAD_STATE;
     Progress read = p;
     state_numbers(read, [&](auto, auto set) { set(*state++); });
-    if (!sound(read, run->integration.settings)) return DEEPLINEAR_BAD_STATE;
+    if (!sound(read, run->integration.settings) || refusal_of(state, run->weights)) return DEEPLINEAR_BAD_STATE;
     p = read;
     double *const networks[] = {p.network, p.slope, p.spectrum.vector};
     for (double *network : networks) run->door.for_each(network, [&](double &x, size_t, int, size_t) { x = *state++; });
@@ -200,7 +199,7 @@ void deeplinear_free(deeplinear_run *run) {
 
 namespace {
 
-// f(problem, door, arena) with what a single evaluation needs.
+// f(problem, door, arena) with what a single evaluation needs, or the refusal.
 template <class F> int32_t once(const deeplinear_problem &given, F f) {
     int32_t refused = refusal_of(given);
     if (refused) return refused;
@@ -208,7 +207,7 @@ template <class F> int32_t once(const deeplinear_problem &given, F f) {
     Problem problem;
     Door door;
     refused = prepare(given, arena, problem, door);
-    if (!refused && !f(problem, door, arena)) refused = DEEPLINEAR_NO_MEMORY;
+    if (!refused) refused = f(problem, door, arena);
     arena.free_all();
     return refused;
 }
@@ -219,11 +218,11 @@ int32_t deeplinear_velocity(const deeplinear_problem *given, const double *weigh
     return once(*given, [&](const Problem &problem, const Door &door, Arena &arena) {
         Chain chain = Chain::of(problem, arena);
         double *network = problem.layout.network(arena), *out = problem.layout.network(arena);
-        if (arena.failed) return false;
-        door.take(network, weights);
+        if (arena.failed) return DEEPLINEAR_NO_MEMORY;
+        if (!door.take(network, weights)) return DEEPLINEAR_BAD_NUMBERS;
         velocity(problem, chain, network, out);
         door.give(out, slopes);
-        return true;
+        return DEEPLINEAR_FINE;
     });
 }
 
@@ -233,13 +232,12 @@ int32_t deeplinear_derivative(
         Chain at = Chain::of(problem, arena), moved = Chain::of(problem, arena);
         double *network = problem.layout.network(arena), *along = problem.layout.network(arena),
                *out = problem.layout.network(arena);
-        if (arena.failed) return false;
-        door.take(network, weights);
-        door.take(along, direction);
+        if (arena.failed) return DEEPLINEAR_NO_MEMORY;
+        if (!door.take(network, weights) || !door.take(along, direction)) return DEEPLINEAR_BAD_NUMBERS;
         velocity(problem, at, network, out);
         derivative(problem, at, moved, network, along, out);
         door.give(out, result);
-        return true;
+        return DEEPLINEAR_FINE;
     });
 }
 

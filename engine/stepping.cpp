@@ -119,7 +119,8 @@ bool Integration::try_step() {
                            ? dopri8_step(problem, work, here, h, settings.tolerances, trial)
                        : implicit ? rosenbrock_step(problem, work, here, h, settings.tolerances, trial)
                                   : stabilised_step(problem, work, here, h, p.spectrum, settings.tolerances, trial);
-    const bool accepted = step.error <= 1;  // false for NaN: overflow in a trial step is a step too long
+    // false for NaN: overflow in a trial step is a step too long; and time moves, or the run has stalled
+    const bool accepted = step.error <= 1 && p.t + h > p.t;
     Spectrum spectrum = {trial_vector, p.spectrum.radius, p.spectrum.age};
     int64_t learned = 0;
     if (spectral) {

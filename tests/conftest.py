@@ -1,5 +1,6 @@
 """Settings for every test: 64 bits, no silent broadcasting or promotion, compiled programs kept between runs."""
 
+import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -66,10 +67,12 @@ def without_annotations():
 
 @pytest.fixture(scope="session")
 def engine_library():
-    """The compiled engine, built from the sources as they are; without a compiler the tests that want it fail."""
+    """The compiled engine, built from the sources as they are, by one process at a time."""
     try:
-        done = subprocess.run(["make", "--silent", "engine"], cwd=ROOT, capture_output=True, text=True, timeout=600)
+        with (ROOT / "Makefile").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = subprocess.run(["make", "engine"], cwd=ROOT, capture_output=True, text=True, timeout=600)
     except FileNotFoundError:
         pytest.fail("the engine's tests build it with `make engine`, and there is no `make` here")
     if done.returncode:
-        pytest.fail(f"`make engine` failed; it needs a C++17 compiler (CXX=...):\n{done.stderr[-2000:]}")
+        pytest.fail(f"`make engine` failed:\n{done.stderr[-2000:]}")

@@ -1,19 +1,21 @@
 // Random problems through every door of the engine, for AddressSanitizer and UBSan: `make sanitize`.
 //
-// Shapes, inputs, masks, decays, rates, times, methods, extreme numbers, refusals, aborts in the middle of steps,
-// states exported and imported. Nothing is compared but what must hold for all: statuses, finite outputs, equal
-// states.
+// Shapes, inputs, masks, decays, rates, times, methods, extreme numbers; segments given up by another thread in the
+// middle of steps; states exported, imported and damaged; everything that is to be refused; memory that ends at any
+// allocation. Nothing is compared but what must hold for all: refusals, statuses, increasing times, finite networks,
+// equal states. Every round has random numbers of its own: `build/sanitize 1 1234` repeats round 1234 alone.
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
-#include <signal.h>
+#include <time.h>
 
 #include "../engine/engine.h"
 
-static uint64_t state = 88172645463325252u;  // xorshift64 of Marsaglia (2003)
+static uint64_t state;  // xorshift64 of Marsaglia (2003)
 
+static void seed(int round) { state = 88172645463325252u ^ (uint64_t(round) * 0x9e3779b97f4a7c15u); }
 static uint64_t random_bits() {
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
     return state;
@@ -28,12 +30,41 @@ static double *numbers(size_t count, double scale) {
     return out;
 }
 
+// The engine's only allocator, by the linker's --wrap: it finds no memory after so many allocations; -1 for always.
+static int allocations_left = -1;
+static bool starved;  // whether it has found none
+extern "C" void *__real_calloc(size_t count, size_t size);
+extern "C" void *__wrap_calloc(size_t count, size_t size) {
+    starved |= allocations_left == 0;
+    if (allocations_left == 0) return nullptr;
+    allocations_left -= allocations_left > 0;
+    return __real_calloc(count, size);
+}
+
 static volatile int32_t stop;
-static void set_stop(int) { stop = 1; }
+
+static void *stop_after(void *microseconds) {
+    const timespec pause = {0, 1000L * *static_cast<int *>(microseconds)};
+    nanosleep(&pause, nullptr);
+    stop = 1;
+    return nullptr;
+}
 
 static void fail(int round, const char *what) {
     fprintf(stderr, "round %d: %s\n", round, what);
     exit(1);
+}
+
+// A segment, given up by another thread after so many microseconds (0: not). It asks for no memory.
+static void advance(int round, deeplinear_run *run, int64_t steps, int microseconds) {
+    pthread_t other;
+    stop = 0;
+    const bool stops = microseconds > 0 && pthread_create(&other, nullptr, stop_after, &microseconds) == 0;
+    allocations_left = 0, starved = false;
+    deeplinear_advance(run, steps, 0.05, stops || random_below(2) ? &stop : nullptr);
+    allocations_left = -1;
+    if (stops) pthread_join(other, nullptr);
+    if (starved) fail(round, "a segment asked for memory");
 }
 
 struct Question {
@@ -58,22 +89,24 @@ static Question ask() {
         double *root = numbers(size_t(d_x) * q.problem.rank, 1 / sqrt(double(d_x)));
         if (random_below(3) == 0)  // directions of small variance
             for (int i = 0; i < d_x; i++) root[size_t(i) * q.problem.rank] *= 1e-9;
-        q.problem.root = root;
+        q.problem.root = root, q.problem.graded = random_below(2);
     }
     q.problem.factor = random_below(10) ? 1 + uniform() : pow(10, 20 * uniform() - 10);
     if (random_below(3) == 0) {
         double *rates = numbers(depth, 1);
-        for (int l = 0; l < depth; l++) rates[l] = exp(rates[l]);
+        const double spread = random_below(15) ? 1 : 200;
+        for (int l = 0; l < depth; l++) rates[l] = exp(spread * rates[l]);
         q.problem.rates = rates;
     }
     if (random_below(3) == 0) {
-        double *decay = numbers(depth, 0.1);
-        for (int l = 0; l < depth; l++) decay[l] = fabs(decay[l]);
+        double *decay = numbers(depth, random_below(15) ? 0.1 : pow(10, 600 * uniform() - 300));
+        for (int l = 0; l < depth; l++) decay[l] = random_below(4) ? fabs(decay[l]) : 0;
         q.problem.decay = decay;
     }
     if (random_below(3) == 0) {
         uint8_t *mask = static_cast<uint8_t *>(malloc(q.n));
-        for (size_t i = 0; i < q.n; i++) mask[i] = random_below(4) > 0;
+        const int held = random_below(6);  // fifths of the weights
+        for (size_t i = 0; i < q.n; i++) mask[i] = random_below(5) >= held;
         q.problem.mask = mask;
     }
     const double size = random_below(12) ? pow(10, -3 * uniform()) : random_below(2) ? 0 : pow(10, 300 * uniform());
@@ -81,14 +114,15 @@ static Question ask() {
     deeplinear_settings &s = q.settings;
     s.method = random_below(4);
     s.rtol = pow(10, -9 * uniform() - 2), s.atol = 1e-12;
-    s.max_time = random_below(3) ? pow(10, 4 * uniform() - 1) : INFINITY;
-    s.goal = random_below(2) ? 1e-6 : -INFINITY;
-    s.spread = 1 + 15 * uniform();
+    s.max_time = random_below(3) ? pow(10, 4 * uniform() - 1) : random_below(2) ? INFINITY : pow(10, -300 * uniform());
+    s.goal = random_below(2) ? 1e-6 : random_below(8) ? -INFINITY : INFINITY;
+    s.spread = random_below(10) ? 1 + 15 * uniform() : pow(10, 300 * uniform());
     s.outputs = 1 + random_below(20), s.log = random_below(2) * (1 + random_below(30));
     if (random_below(2)) {
         s.count = 1 + random_below(30);
         double *times = static_cast<double *>(malloc(size_t(s.count) * sizeof(double))), t = 0;
-        for (int64_t i = 0; i < s.count; i++) times[i] = t, t += uniform() + 1e-9;
+        const double apart = random_below(8) ? 1 : pow(10, 400 * uniform() - 200);
+        for (int64_t i = 0; i < s.count; i++) times[i] = t, t = t * (1 + 1e-9) + apart * (uniform() + 1e-9);
         s.times = times;
     }
     return q;
@@ -110,11 +144,17 @@ static deeplinear_run *moved(int round, const Question &q, deeplinear_run *run) 
     if (deeplinear_state_import(other, first)) fail(round, "its state was refused");
     deeplinear_state_export(other, second);
     if (memcmp(first, second, size * sizeof(double))) fail(round, "a state changed on its way");
-    const int damaged = 4 + random_below(22);
-    second[damaged] = random_below(3) ? random_below(2) ? NAN : -1e300 : 1e300;
+    const double wrong[] = {NAN, INFINITY, -1e300, 1e300, 0, -1, 1, 1e-300, 9007199254740991.0, 0.5 + double(size)};
+    for (int times = 1 + random_below(3); times > 0; times--) {  // single numbers, and now and then any others
+        const size_t damaged = 4 + size_t(random_below(random_below(4) ? 22 : int(size) - 4));
+        second[damaged] = wrong[random_below(10)];
+    }
     if (deeplinear_state_import(other, second) == DEEPLINEAR_FINE) {
-        const volatile int32_t never = 0;
-        deeplinear_advance(other, 3, 0.01, &never);
+        advance(round, other, 3, 0);
+        deeplinear_summary at;
+        deeplinear_summarise(other, &at);
+        if (at.outputs > q.settings.outputs || at.logged > q.settings.log) fail(round, "more than there is room for");
+        deeplinear_state_export(other, second);
     }
     if (deeplinear_state_import(other, first)) fail(round, "its state was refused after another");
     first[2] += 1;
@@ -127,13 +167,7 @@ static deeplinear_run *moved(int round, const Question &q, deeplinear_run *run) 
 static int64_t follow(int round, const Question &q, deeplinear_run *run) {
     int64_t tried = 0;
     for (int segment = 0; segment < 12; segment++) {
-        stop = 0;
-        const bool aborts = random_below(3) == 0;
-        if (aborts) {
-            const itimerval soon = {{0, 0}, {0, 1 + random_below(400)}};
-            setitimer(ITIMER_REAL, &soon, nullptr);
-        }
-        deeplinear_advance(run, 1 + random_below(40), 0.05, random_below(4) ? &stop : nullptr);
+        advance(round, run, 1 + random_below(40), random_below(3) ? 0 : 1 + random_below(400));
         deeplinear_summary at;
         deeplinear_summarise(run, &at);
         if (at.outputs > q.settings.outputs || at.logged > q.settings.log) fail(round, "more than there is room for");
@@ -144,6 +178,8 @@ static int64_t follow(int round, const Question &q, deeplinear_run *run) {
             if (!(times[i] > times[i - 1])) fail(round, "times do not increase");
         for (size_t i = 0; i < q.n; i++)
             if (!isfinite(last[i])) fail(round, "a network is not finite");
+        for (size_t i = 0; i < size_t(at.outputs) * q.n; i++)
+            if (!isfinite(weights[i])) fail(round, "an output is not finite");
         free(times), free(weights), free(log), free(last);
         tried = at.steps + at.rejected;
         if (random_below(6) == 0) run = moved(round, q, run);
@@ -164,35 +200,85 @@ static void evaluate(int round, const Question &q) {
     free(direction), free(out), free(A), free(U), free(s), free(V);
 }
 
+// What is wrong with a question: one of its numbers, changed. `wrong` has room for n numbers and for W*.
+static int32_t spoil(deeplinear_problem &problem, deeplinear_settings &settings, double *weights, double *wrong) {
+    static const double times[] = {1, NAN}, backwards[] = {2, 1}, early[] = {-1, 1};
+    static const int32_t huge[] = {INT32_MAX, 1}, none[] = {0, 1}, many[] = {2000000000, 2000000000, 2000000000};
+    const double not_finite = random_below(2) ? NAN : INFINITY;
+    wrong[0] = random_below(2) ? -1 : not_finite;
+    switch (random_below(21)) {
+        case 0: settings.times = times, settings.count = 2; return DEEPLINEAR_BAD_TIMES;
+        case 1: settings.times = backwards, settings.count = 2; return DEEPLINEAR_BAD_TIMES;
+        case 2: settings.times = early, settings.count = 2; return DEEPLINEAR_BAD_TIMES;
+        case 3: settings.times = nullptr, settings.max_time = random_below(2) ? -1 : NAN; return DEEPLINEAR_BAD_TIMES;
+        case 4: settings.times = times, settings.count = 0; return DEEPLINEAR_BAD_SIZES;
+        case 5: settings.outputs = random_below(2) ? 0 : INT64_MAX; return DEEPLINEAR_BAD_SIZES;
+        case 6: settings.log = random_below(2) ? -1 : INT64_MAX; return DEEPLINEAR_BAD_SIZES;
+        case 7: settings.method = random_below(2) ? 7 : -1; return DEEPLINEAR_BAD_SIZES;
+        case 8: settings.rtol = random_below(2) ? not_finite : 0; return DEEPLINEAR_BAD_NUMBERS;
+        case 9: settings.atol = random_below(2) ? not_finite : -1; return DEEPLINEAR_BAD_NUMBERS;
+        case 10: settings.spread = random_below(2) ? not_finite : 0.5; return DEEPLINEAR_BAD_NUMBERS;
+        case 11: settings.goal = NAN; return DEEPLINEAR_BAD_NUMBERS;
+        case 12: problem.widths = random_below(2) ? huge : none, problem.depth = 1; return DEEPLINEAR_BAD_SIZES;
+        case 13: problem.widths = many, problem.depth = 2; return DEEPLINEAR_BAD_SIZES;
+        case 14: problem.depth = random_below(2) ? 0 : INT32_MIN; return DEEPLINEAR_BAD_SIZES;
+        case 15: problem.root = wrong, problem.rank = random_below(2) ? 0 : INT32_MAX; return DEEPLINEAR_BAD_SIZES;
+        case 16: problem.factor = random_below(2) ? not_finite : 0; return DEEPLINEAR_BAD_NUMBERS;
+        case 17: problem.optimum = wrong, wrong[0] = not_finite; return DEEPLINEAR_BAD_NUMBERS;
+        case 18: problem.rates = wrong; return DEEPLINEAR_BAD_NUMBERS;
+        case 19: problem.decay = wrong; return DEEPLINEAR_BAD_NUMBERS;
+        default: weights[0] = not_finite; return DEEPLINEAR_BAD_NUMBERS;
+    }
+}
+
 // Whatever is wrong is refused, and nothing of it stays.
-static void refuse(int round, Question q) {
-    deeplinear_run *run;
-    const double times[] = {1, NAN}, backwards[] = {2, 1};
-    const int32_t huge[] = {INT32_MAX, 1}, none[] = {0, 1}, many[] = {2000000000, 2000000000, 2000000000};
+static void refuse(int round, const Question &q) {
     deeplinear_problem problem = q.problem;
     deeplinear_settings settings = q.settings;
-    int32_t expected = DEEPLINEAR_BAD_NUMBERS;
-    switch (random_below(9)) {
-        case 0: settings.times = times, settings.count = 2, expected = DEEPLINEAR_BAD_TIMES; break;
-        case 1: settings.times = backwards, settings.count = 2, expected = DEEPLINEAR_BAD_TIMES; break;
-        case 2: problem.widths = huge, problem.depth = 1, expected = DEEPLINEAR_BAD_SIZES; break;
-        case 3: problem.widths = none, problem.depth = 1, expected = DEEPLINEAR_BAD_SIZES; break;
-        case 4: problem.widths = many, problem.depth = 2, expected = DEEPLINEAR_BAD_SIZES; break;
-        case 5: problem.depth = 0, expected = DEEPLINEAR_BAD_SIZES; break;
-        case 6: problem.factor = 0; break;
-        case 7: settings.rtol = NAN; break;
-        default: settings.method = 7, expected = DEEPLINEAR_BAD_SIZES;
+    double *wrong = numbers(q.n + size_t(problem.widths[0]) * problem.widths[problem.depth], 1);
+    double *weights = numbers(q.n, 1), *out = numbers(q.n, 0);
+    const int32_t expected = spoil(problem, settings, weights, wrong);
+    deeplinear_run *run;
+    deeplinear_bytes(&problem, &settings);
+    if (deeplinear_begin(&problem, &settings, weights, &run) != expected || run) fail(round, "not refused as wanted");
+    const bool of_settings = !memcmp(&problem, &q.problem, sizeof problem) && isfinite(weights[0]);
+    if (deeplinear_velocity(&problem, weights, out) != (of_settings ? 0 : expected) ||
+        deeplinear_derivative(&problem, weights, out, out) != (of_settings ? 0 : expected))
+        fail(round, "an evaluation was not refused as a run");
+    wrong[0] = NAN;
+    if (deeplinear_svd(1, 1, wrong, out, out, out) != DEEPLINEAR_BAD_NUMBERS ||
+        deeplinear_svd(0, 1, wrong, out, out, out) != DEEPLINEAR_BAD_SIZES)
+        fail(round, "singular values were not refused");
+    free(wrong), free(weights), free(out);
+}
+
+// Memory ends at some allocation: the call is refused, and gives back what it had.
+static void starve(int round, const Question &q) {
+    double *out = numbers(q.n, 0), *A = numbers(3 * 4, 1), *U = numbers(3 * 3, 0), *s = numbers(3, 0),
+           *V = numbers(4 * 3, 0);
+    for (int call = 0; call < 8; call++) {
+        deeplinear_run *run = nullptr;
+        allocations_left = random_below(call % 4 == 3 ? 5 : 70), starved = false;
+        int32_t code;
+        switch (call % 4) {
+            case 0: code = deeplinear_begin(&q.problem, &q.settings, q.weights, &run); break;
+            case 1: code = deeplinear_velocity(&q.problem, q.weights, out); break;
+            case 2: code = deeplinear_derivative(&q.problem, q.weights, q.weights, out); break;
+            default: code = deeplinear_svd(3, 4, A, U, s, V);
+        }
+        allocations_left = -1;
+        if (code != (starved ? DEEPLINEAR_NO_MEMORY : DEEPLINEAR_FINE)) fail(round, "not refused where memory ended");
+        if (call % 4 == 0 && (run != nullptr) == starved) fail(round, "a run without memory");
+        deeplinear_free(run);
     }
-    const bool sizes = expected == DEEPLINEAR_BAD_SIZES;
-    if (!sizes && !isfinite(deeplinear_bytes(&problem, &settings))) fail(round, "sizes that were counted before");
-    if (deeplinear_begin(&problem, &settings, q.weights, &run) != expected || run) fail(round, "not refused as wanted");
+    free(out), free(A), free(U), free(s), free(V);
 }
 
 int main(int count, char **arguments) {
-    const int rounds = count > 1 ? atoi(arguments[1]) : 2000;
+    const int rounds = count > 1 ? atoi(arguments[1]) : 2000, first = count > 2 ? atoi(arguments[2]) : 0;
     int64_t steps = 0, refused = 0;
-    signal(SIGALRM, set_stop);
-    for (int round = 0; round < rounds; round++) {
+    for (int round = first; round < first + rounds; round++) {
+        seed(round);
         Question q = ask();
         deeplinear_run *run;
         const int32_t code = deeplinear_begin(&q.problem, &q.settings, q.weights, &run);
@@ -201,6 +287,7 @@ int main(int count, char **arguments) {
             steps += follow(round, q, run);
             evaluate(round, q);
             refuse(round, q);
+            starve(round, q);
         } else if (run || code != DEEPLINEAR_BAD_NUMBERS) {
             fail(round, "refused without reason");
         }

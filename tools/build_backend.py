@@ -9,6 +9,7 @@ import base64
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -28,8 +29,14 @@ prepare_metadata_for_build_editable = standard.prepare_metadata_for_build_wheel
 
 
 def _has_compiler() -> bool:
-    named = os.environ.get("CXX")
-    return bool(named and shutil.which(named.split()[0])) or any(map(shutil.which, ("c++", "g++", "clang++")))
+    named = os.environ.get("CXX", "").split()[:1]
+    return any(map(_runs, (*named, "c++", "g++", "clang++")))
+
+
+def _runs(compiler: str) -> bool:
+    """Whether it is there and answers; where its tools are not installed, macOS has a c++ that only says so."""
+    path = shutil.which(compiler)
+    return path is not None and subprocess.run([path, "--version"], capture_output=True).returncode == 0
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:

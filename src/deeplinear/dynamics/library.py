@@ -9,12 +9,14 @@ import hashlib
 import os
 from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_void_p
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ABI = 2
-FOLDER = Path(__file__).parents[1] / "_engine"
-SOURCES = Path(__file__).parents[3] / "engine"
+PACKAGE = Path(str(resources.files("deeplinear")))
+FOLDER = PACKAGE / "_engine"
+SOURCES = PACKAGE.parents[1] / "engine"
 """Where its sources are, in a source tree."""
 LEVELS = {"baseline": 1, "v3": 3, "v4": 4}
 """What a library is called, and what a processor must be able to run (`deeplinear_processor`)."""
@@ -121,6 +123,8 @@ def _path(level: str) -> Path:
 @cache
 def _open(level: str) -> Engine:
     path = _path(level)
+    if not path.is_file():
+        raise ImportError(f"the compiled engine {path} is not there; {REBUILD}")
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -135,7 +139,7 @@ def _open(level: str) -> Engine:
         call[name] = function
     if call["abi"]() != ABI:
         raise ImportError(f"the compiled engine {path} has interface {call['abi']()}, not {ABI}; {REBUILD}")
-    if SOURCES.is_dir() and call["sources"]().decode() != hash_of_sources():
+    if (SOURCES / "engine.h").is_file() and call["sources"]().decode() != hash_of_sources():
         raise ImportError(f"the compiled engine {path} is older than its sources in {SOURCES}; run `make engine`")
     return Engine(level, call)
 
