@@ -6,13 +6,11 @@
 namespace deeplinear {
 namespace {
 
-// Tiles are made of vectors that the processor has: GCC takes longer ones apart through memory, ten times as slowly.
+// Rows of narrow matrices are whole vectors of 4.
 #ifdef __AVX__
 typedef Vector4 Narrow;
-typedef Wide Broad;
 #else
-typedef double Vector2 __attribute__((vector_size(16)));
-typedef Vector2 Narrow, Broad;
+typedef Wide Narrow;
 #endif
 
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -96,7 +94,7 @@ void multiply(const Matrix &C, const Factors *terms, int count) {
     if (C.columns <= NARROW)
         in_tiles<Narrow>(C, (size_t(C.columns) + 3) / 4 * 4, terms, count);
     else
-        in_tiles<Broad>(C, (size_t(C.columns) + 7) / 8 * 8, terms, count);
+        in_tiles<Wide>(C, (size_t(C.columns) + 7) / 8 * 8, terms, count);
 }
 
 void transpose(const Matrix &A, const Matrix &B) {
