@@ -6,15 +6,17 @@
 namespace deeplinear {
 namespace {
 
-// Registers for vectors, and for one accumulator of 4 doubles.
-#if defined(__AVX512F__)
-constexpr int REGISTERS = 32, EACH = 1;
-#elif defined(__AVX__)
-constexpr int REGISTERS = 16, EACH = 1;
-#elif defined(__aarch64__)
-constexpr int REGISTERS = 32, EACH = 2;
+// Rows of narrow matrices are whole vectors of 4.
+#ifdef __AVX__
+typedef Vector4 Narrow;
 #else
-constexpr int REGISTERS = 16, EACH = 2;
+typedef Wide Narrow;
+#endif
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int REGISTERS = 32;
+#else
+constexpr int REGISTERS = 16;
 #endif
 #ifdef __clang__
 constexpr int ENTRIES = 2;  // it takes the next entry of A while the last one is in use
@@ -25,7 +27,7 @@ constexpr int MOST_ROWS = 8, MOST_VECTORS = 3;
 
 // Rows of a tile of so many vectors: the accumulators, one row of B and entries of A fit into the registers.
 constexpr int rows_beside(int vectors) {
-    const int rows = (REGISTERS / EACH - vectors - ENTRIES) / vectors;
+    const int rows = (REGISTERS - vectors - ENTRIES) / vectors;
     return rows < 1 ? 1 : rows < MOST_ROWS ? rows : MOST_ROWS;
 }
 
@@ -90,7 +92,7 @@ template <class V> void in_tiles(const Matrix &C, size_t width, const Factors *t
 void multiply(const Matrix &C, const Factors *terms, int count) {
     // the padding of a row is computed too: zeros times zeros
     if (C.columns <= NARROW)
-        in_tiles<Vector4>(C, (size_t(C.columns) + 3) / 4 * 4, terms, count);
+        in_tiles<Narrow>(C, (size_t(C.columns) + 3) / 4 * 4, terms, count);
     else
         in_tiles<Wide>(C, (size_t(C.columns) + 7) / 8 * 8, terms, count);
 }

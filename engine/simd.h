@@ -5,12 +5,15 @@
 
 namespace deeplinear {
 
+typedef double Vector2 __attribute__((vector_size(16)));
 typedef double Vector4 __attribute__((vector_size(32)));
 #ifdef __AVX512F__
 typedef double Vector8 __attribute__((vector_size(64)));
 typedef Vector8 Wide;
-#else
+#elif defined(__AVX__)
 typedef Vector4 Wide;
+#else
+typedef Vector2 Wide;  // GCC takes longer vectors than the processor has apart through memory, ten times as slowly
 #endif
 constexpr size_t LANES = sizeof(Wide) / sizeof(double);
 
@@ -31,6 +34,7 @@ typedef int64_t WideBits __attribute__((vector_size(sizeof(Wide))));
     return (Wide)((WideBits)v & bits);
 }
 
+[[gnu::always_inline]] inline double sum_of(Vector2 v) { return v[0] + v[1]; }
 [[gnu::always_inline]] inline double sum_of(Vector4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
 #ifdef __AVX512F__
