@@ -48,6 +48,7 @@ FLOORS = {
         "curvature",
         "decayed_modes",
         "masks",
+        "layer_rates",
         "reduction",
         "obstructions",
         "sequences",
