@@ -218,7 +218,7 @@ def check_rates(rates: Any, depth: int) -> Any:
     return None if rates is None else _per_layer("rates", rates, depth, "finite numbers above 0", above=0.0)
 
 
-def _per_layer(name: str, value: Any, depth: int, wanted: str, **limits: float) -> Any:
+def _per_layer(name: str, value: Any, depth: int, wanted: str, **limits: Any) -> Any:
     """(depth,) of one number per layer or of one for all; `limits` are those of `number`."""
     wanted = f"{wanted}, one per layer or one for all"
     array = floats(name, value, (0, 1), "(layer,)", instead=f"give {wanted}")

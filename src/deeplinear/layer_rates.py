@@ -20,13 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ._arguments import check_decay, check_rates, checks_arguments
+from ._arguments import check_decay, check_rates, check_squared, checks_arguments
 from ._arrays import LARGEST, traced
 from ._checks import TOLERANCE, Check
 from ._linalg import on_device
 from .network import Network
 from .objectives import SquaredError
-from .sequences import TaskSequence
 
 DEFINITION = "V_l = W_l / sqrt(rate of layer l)"
 """What V is, as messages say it."""
@@ -87,24 +86,13 @@ def at_unit_rates(objective: SquaredError, network: Network, rates: Any) -> Unit
 
 
 def objective_at_unit_rates(objective: SquaredError, scale: Any) -> SquaredError:
-    """L'(V) = L(scale V): all that is known of the inputs, and every value of the loss, stays.
+    """L'(V) = L(scale V) of a squared error: all that is known of the inputs, and every value of the loss, stays.
 
     >>> objective_at_unit_rates(SquaredError.from_moments([[6.0]]), 2.0)
     SquaredError(1 inputs -> 1 outputs, half-mean, whitened)
     """
-    optimum = objective.optimum / scale
+    optimum = check_squared(objective).optimum / scale
     return eqx.tree_at(lambda L: (L.optimum, L.factor), objective, (optimum, objective.factor * scale * scale))
-
-
-def tasks_at_unit_rates(tasks: TaskSequence, rates: Any, depth: int) -> TaskSequence:
-    """Every objective of a sequence of squared errors at rates 1; durations stay.
-
-    >>> tasks = TaskSequence.of([(SquaredError.from_moments([[6.0]]), 1.0)])
-    >>> tasks_at_unit_rates(tasks, [1.0, 4.0], depth=2).objectives[0].optimum.tolist()
-    [[3.0]]
-    """
-    scale = _product(_roots(rates, depth))
-    return TaskSequence(tuple(objective_at_unit_rates(task, scale) for task in tasks.objectives), tasks.durations)
 
 
 def network_at_unit_rates(network: Network, rates: Any) -> Network:
@@ -142,7 +130,7 @@ def shared_decay(theorem: str, weight_decay: Any, rates: Any, depth: int) -> tup
     if traced(decay):
         return decay[0], Check(theorem, words, 0.0, TOLERANCE)
     values = np.asarray(decay)
-    return float(values.mean()), Check(theorem, words, float(np.ptp(values) / values.max()), TOLERANCE)
+    return float(values.max()), Check(theorem, words, float(np.ptp(values) / values.max()), TOLERANCE)
 
 
 def of_unit_rates(check: Check) -> Check:
