@@ -377,9 +377,8 @@ def test_learning_times_of_small_starts_and_obstructed_ones():
     strength = solve_ivp_strength(network, rates, ts, U[:, 0], V[:, 0])
     measured = ts[np.argmax(strength > s[0] / 2)]
     assert measured == pytest.approx(prediction.half_times[0], rel=2e-3)
-    assert "V_l = W_l" in next(
-        c.assumption for c in prediction.checks if "weights are small" in c.assumption.replace("|V", "")
-    )
+    small = next(check for check in prediction.checks if check.assumption.startswith("weights are small"))
+    assert small.assumption.endswith("the largest |V_l| over (s_1/c)^(1/h), V_l = W_l / sqrt(rate of layer l)")
     square = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
     mirrored = at_rates([np.diag([0.2, -0.1]), np.diag([0.2, 0.1])], rates)
     blocked = learning_times(square, mirrored, rates=rates)
@@ -542,3 +541,9 @@ def test_precision_and_leading_axes_stay():
     assert float(tiny.objective(tiny.network.end_to_end)) == pytest.approx(
         float(WHITE(random_network((4, 3)).end_to_end)), rel=1e-13
     )
+
+
+def test_the_main_job_refuses_rates_before_it_runs():
+    for bad in ([1.0, 2.0], (1.0,) * 4):
+        with pytest.raises(ValueError, match=rf"^`rates`: got {len(bad)} numbers for 3 layers; give finite numbers"):
+            dl.learn(dl.tasks.semantic(), rates=bad)
