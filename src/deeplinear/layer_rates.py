@@ -91,7 +91,7 @@ def objective_at_unit_rates(objective: SquaredError, scale: Any) -> SquaredError
     >>> objective_at_unit_rates(SquaredError.from_moments([[6.0]]), 2.0)
     SquaredError(1 inputs -> 1 outputs, half-mean, whitened)
     """
-    optimum = check_squared(objective).optimum / scale
+    optimum = _on_the_host(truediv, check_squared(objective).optimum, scale)
     return eqx.tree_at(lambda L: (L.optimum, L.factor), objective, (optimum, objective.factor * scale * scale))
 
 
@@ -163,7 +163,13 @@ def _product(roots: tuple[Any, ...]) -> Any:
 
 
 def _scaled(network: Network, change: Callable[[Any, Any], Any], factors: tuple[Any, ...]) -> Network:
-    """`change` of every layer and its factor; on the host where nothing is traced, so that no shape is compiled."""
-    change_one = lambda W, x: change(W, x) if traced(W, x) else on_device(change(np.asarray(W), x))
-    layers = [change_one(W, factor) for W, factor in zip(network.weights, factors, strict=True)]
+    """`change` of every layer and its factor."""
+    layers = [_on_the_host(change, W, factor) for W, factor in zip(network.weights, factors, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(network), layers)
+
+
+def _on_the_host(change: Callable[[Any, Any], Any], array: Any, factor: Any) -> Any:
+    """`change` of an array and a number, in numpy where nothing is traced, so that no shape is compiled."""
+    if traced(array, factor) or isinstance(array, np.ndarray):
+        return change(array, factor)
+    return on_device(change(np.asarray(array), factor))
