@@ -42,7 +42,7 @@ def flow(objective, network, ts, rates, decay=0.0):
     y, t, found = np.concatenate([W.ravel() for W in layers]), 0.0, []
     for end in ts:
         if end > t:
-            y = solve_ivp(field, (t, end), y, "DOP853", rtol=1e-13, atol=1e-16, max_step=0.01).y[:, -1]
+            y = solve_ivp(field, (t, end), y, "DOP853", rtol=1e-13, atol=1e-16, max_step=0.02).y[:, -1]
             t = end
         found.append(split(y))
     return found
