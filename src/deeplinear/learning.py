@@ -138,6 +138,7 @@ def run(
         objective,
         start,
         mask=mask,
+        rates=rates,
         rtol=experiment.rtol,
         tolerance=experiment.tolerance,
         max_time=experiment.time,
