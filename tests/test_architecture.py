@@ -50,6 +50,7 @@ FLOORS = {
         "curvature",
         "decayed_modes",
         "masks",
+        "layer_rates",
         "reduction",
         "obstructions",
         "sequences",

@@ -27,6 +27,7 @@ experiments = st.fixed_dictionaries(
         "loss": st.sampled_from(Loss.__args__),
         "bias": st.booleans(),
         "skip": st.none() | st.sampled_from(["1:3", "0:2,1:3", "10:12"]),
+        "rates": st.none() | st.lists(above(0, 1e308), min_size=1, max_size=4).map(tuple),
         "center": st.booleans(),
         "whiten": st.booleans(),
         "rtol": st.floats(1e-13, 0.1, exclude_max=True),
@@ -99,6 +100,7 @@ def test_defaults_and_the_command_of_the_default():
         "loss": "half-mean",
         "bias": False,
         "skip": None,
+        "rates": None,
         "center": False,
         "whiten": False,
         "rtol": 1e-6,
@@ -134,12 +136,24 @@ def test_ways_to_write_widths(value, hidden):
     assert Experiment(hidden=value).hidden == hidden
 
 
+@pytest.mark.parametrize("value", ["1,0.5", " 1 , .5 ", "[1.0, 5e-1]", [1, 0.5], np.array([1.0, 0.5]), (1, 0.5)])
+def test_ways_to_write_rates(value):
+    experiment = Experiment(rates=value)
+    assert experiment.rates == experiment.layer_rates == (1.0, 0.5)
+    assert experiment.command() == "deeplinear learn digits --rates 1.0,0.5"
+    assert Experiment(rates=2).rates == (2.0,) and Experiment(rates="2").layer_rates == 2.0
+    assert Experiment().layer_rates is None and "rates" not in Experiment().toml()
+
+
 @pytest.mark.parametrize(
     ("setting", "key", "value"),
     [
         ("hidden=8,8", "hidden", (8, 8)),
         ("hidden = [8]", "hidden", (8,)),
         ("hidden=[]", "hidden", ()),
+        ("rates=1,0.1", "rates", (1.0, 0.1)),
+        ("rates=[1e-3, 2]", "rates", (1e-3, 2.0)),
+        ("rates=.5", "rates", (0.5,)),
         ("max-steps=7", "max_steps", 7),
         ("start=balanced", "start", "balanced"),
         ('start="balanced"', "start", "balanced"),
@@ -186,6 +200,18 @@ BAD = [
     ({"seed": 2**63}, r"^`seed`: got 9223372036854775808; it must be an integer from 0 to 2\^63 - 1$"),
     ({"seed": 1.5}, r"^`seed`: got 1.5; it must be an integer"),
     ({"seed": True}, r"^`seed`: got True; it must be an integer"),
+    (
+        {"rates": (1.0, 0.0)},
+        r"^`rates`: got 0.0; every rate must be a finite number above 0, one per layer or one",
+    ),
+    ({"rates": "1,fast"}, r"^`rates`: got 'fast'; every rate must be a finite number above 0"),
+    ({"rates": "1,inf"}, r"^`rates`: got 'inf'; every rate"),
+    ({"rates": [1.0, float("nan")]}, r"^`rates`: got nan; every rate"),
+    ({"rates": 1e400}, r"^`rates`: got inf; every rate"),
+    ({"rates": "1_0"}, r"^`rates`: got '1_0'; every rate"),
+    ({"rates": True}, r"^`rates`: got True; every rate"),
+    ({"rates": ()}, r"^`rates`: got \(\); every rate"),
+    ({"rates": {"W1": 1.0}}, r"^`rates`: got {'W1': 1.0}; every rate"),
     ({"center": "yes"}, r"^`center`: got 'yes'; give true or false$"),
     ({"whiten": 1}, r"^`whiten`: got 1; give true or false$"),
     ({"rtol": 9e-14}, r"^`rtol`: got 9e-14; it must be a number from 1e-13 to below 0.1$"),

@@ -191,10 +191,47 @@ def check_single(network: Network, name: str = "network") -> None:
         )
 
 
-def check_decay(weight_decay: Any) -> Array | None:
-    """The weight decay as a number of at least 0; None for 0."""
-    decay = number("weight_decay", weight_decay, "a finite number of at least 0", low=0.0)
-    return None if not traced(decay) and not decay else jnp.asarray(decay, dtype=float)
+def check_decay(weight_decay: Any, depth: int | None = None) -> Array | None:
+    """The weight decay as a number of at least 0; None for 0.
+
+    With `depth` it may also be one number per layer, and comes as (depth,); None where no layer decays.
+    """
+    if depth is None:
+        decay = number("weight_decay", weight_decay, "a finite number of at least 0", low=0.0)
+    else:
+        decay = _per_layer("weight_decay", weight_decay, depth, "finite numbers of at least 0", low=0.0)
+    return None if not traced(decay) and not np.any(decay) else jnp.asarray(decay, dtype=float)
+
+
+def check_rates(rates: Any, depth: int) -> Any:
+    """Learning rates of the layers, (depth,), each above 0: numpy's, or JAX's where they are traced; None for None.
+
+    One number is the rate of every layer.
+
+    >>> check_rates(0.5, depth=2).tolist(), check_rates([1.0, 0.1], depth=2).tolist()
+    ([0.5, 0.5], [1.0, 0.1])
+    >>> check_rates([1.0, 0.0], depth=2)
+    Traceback (most recent call last):
+    ...
+    ValueError: `rates`: got 0.0 for layer 2; give finite numbers above 0, one per layer or one for all
+    """
+    return None if rates is None else _per_layer("rates", rates, depth, "finite numbers above 0", above=0.0)
+
+
+def _per_layer(name: str, value: Any, depth: int, wanted: str, **limits: Any) -> Any:
+    """(depth,) of one number per layer or of one for all; `limits` are those of `number`."""
+    wanted = f"{wanted}, one per layer or one for all"
+    array = floats(name, value, (0, 1), "(layer,)", instead=f"give {wanted}")
+    if array.ndim and len(array) != depth:
+        raise ValueError(f"`{name}`: got {len(array)} numbers for {depth} layers; give {wanted}")
+    if traced(array):
+        return jnp.broadcast_to(array, (depth,))
+    for l, x in enumerate(np.atleast_1d(array), start=1):
+        try:
+            number(name, float(x) if array.ndim else value, wanted, **limits)
+        except ValueError as error:
+            raise ValueError(str(error).replace(";", f" for layer {l};", 1) if array.ndim else str(error)) from None
+    return np.broadcast_to(array, (depth,)).copy()
 
 
 def check_times(ts: Any, name: str = "ts", *, increasing: bool = False, single: bool = False) -> Any:

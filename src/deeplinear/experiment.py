@@ -4,9 +4,10 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -17,6 +18,7 @@ Start = Literal["gaussian", "orthogonal", "xavier", "kaiming", "balanced", "deco
 Loss = Literal["half-mean", "mean", "half-sum", "sum", "entry-mean"]
 Missing = Literal["refuse", "drop"]
 Width = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
 
 WANTED = {
     "data": "give a task or a file as text, not empty and not beginning with '-'",
@@ -32,6 +34,7 @@ WANTED = {
     "loss": "give one of half-mean, mean, half-sum, sum, entry-mean",
     "bias": "give true or false",
     "skip": "give pairs of layers source:target as text, with commas between them, such as 1:3 or 0:2,1:3",
+    "rates": "every rate must be a finite number above 0, one per layer or one for all",
     "center": "give true or false",
     "whiten": "give true or false",
     "rtol": "it must be a number from 1e-13 to below 0.1",
@@ -41,12 +44,14 @@ WANTED = {
 }
 """What every setting must be, as error messages say it."""
 
-LATER = ("bias", "skip", "inputs", "drop", "missing", "classes")
+LATER = ("bias", "skip", "rates", "inputs", "drop", "missing", "classes")
 """Settings that the first digests did not know."""
 
 
-TEXTS = ("data", "target", "inputs", "drop", "classes", "hidden", "skip")
-"""Settings that are texts whatever they look like; `Experiment` reads those of `hidden` itself."""
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+"""A number as rates are written."""
+TEXTS = ("data", "target", "inputs", "drop", "classes", "hidden", "skip", "rates")
+"""Settings that are texts whatever they look like; `Experiment` reads those of `hidden` and `rates` itself."""
 
 
 class Experiment(BaseModel):
@@ -98,6 +103,11 @@ class Experiment(BaseModel):
         pattern=r"^[0-9]{1,6}:[0-9]{1,6}(,[0-9]{1,6}:[0-9]{1,6})*$",
         description="identity skips source:target past layers, separated by commas, such as 1:3; layer 0 is the input",
     )
+    rates: tuple[Rate, ...] | None = Field(
+        None,
+        min_length=1,
+        description="learning rates of the layers, first layer first, separated by commas, or one for all; default 1",
+    )
     center: bool = Field(False, description="subtract the means of inputs and outputs")
     whiten: bool = Field(False, description="make the inputs' second moment the identity")
     rtol: float = Field(1e-6, ge=1e-13, lt=1e-1, description="relative error of the path that is aimed at")
@@ -118,14 +128,23 @@ class Experiment(BaseModel):
     @classmethod
     def _widths(cls, value: Any) -> Any:
         """One width, a list, or text such as "32,32" or "[32, 32]"."""
+        whole = lambda part: int(part) if part.isascii() and part.isdecimal() and len(part) < 4000 else part
+        return cls._several(value, whole)
+
+    @field_validator("rates", mode="before")
+    @classmethod
+    def _rates(cls, value: Any) -> Any:
+        """One rate, a list, or text such as "1,0.1" or "[1, 0.1]"."""
+        return cls._several(value, lambda part: float(part) if NUMBER.fullmatch(part) else part)
+
+    @classmethod
+    def _several(cls, value: Any, read: Callable[[str], Any]) -> Any:
+        """A tuple of one number, of a list, or of what `read` makes of the parts of a text."""
         if isinstance(value, str):
             text = value.strip()
             if text[:1] + text[-1:] in ("()", "[]"):
                 text = text[1:-1].strip()
-            parts = [part.strip() for part in text.removesuffix(",").split(",")] if text else []
-            return tuple(
-                int(part) if part.isascii() and part.isdecimal() and len(part) < 4000 else part for part in parts
-            )
+            return tuple(read(part.strip()) for part in text.removesuffix(",").split(",")) if text else ()
         if isinstance(value, int | float):
             return (value,)
         return tuple(map(cls._python_number, value)) if isinstance(value, Sequence) else value
@@ -195,6 +214,15 @@ class Experiment(BaseModel):
         """
         pairs = [pair.split(":") for pair in self.skip.split(",")] if self.skip else []
         return tuple((int(source), int(target)) for source, target in pairs)
+
+    @property
+    def layer_rates(self) -> float | tuple[float, ...] | None:
+        """The learning rates as functions of this library take them: one for all layers, one per layer, or None.
+
+        >>> Experiment(rates="0.5").layer_rates, Experiment(rates="1,0.1,1").layer_rates
+        (0.5, (1.0, 0.1, 1.0))
+        """
+        return self.rates[0] if self.rates is not None and len(self.rates) == 1 else self.rates
 
     def toml(self) -> str:
         """TOML text that `read` turns into the same experiment; settings that are None are left out.

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from . import init, landscape
+from ._arguments import check_rates
 from ._arrays import classes
 from ._checks import Check
 from ._dataset import Dataset, with_atlas
@@ -48,6 +49,7 @@ def learn(
     loss: LossScale | str = HALF_MEAN,
     bias: bool = False,
     skip: Sequence[tuple[int, int]] | str = (),
+    rates: Any = None,
     center: bool = False,
     whiten: bool = False,
     rtol: float = 1e-6,
@@ -63,9 +65,10 @@ def learn(
     d_y) and starts from `init`: "gaussian", "orthogonal", "balanced" (of size `scale`), "decoupled" (every mode at
     strength `scale`), "xavier" or "kaiming". `bias` gives every layer a bias, zero at the start, and `skip` = [(source,
     target), ...] adds identity skips (`Network.with_biases`, `Network.with_skip`): the network of the dataset then has
-    their units, and theory, which speaks of networks whose weights all learn, is left out. `center` subtracts the
-    means, `whiten` makes sigma_xx the identity on its range; neither is done unasked. `tolerance`, `time`, `max_steps`,
-    `rtol`, `progress`: see `gradient_flow`.
+    their units, and theory, which speaks of networks whose weights all learn, is left out. `rates` $\eta$: learning
+    rates, one per layer or one for all (None: 1), $\dot W_l = -\eta_l \, \partial L / \partial W_l$. `center` subtracts
+    the means, `whiten` makes sigma_xx the identity on its range; neither is done unasked. `tolerance`, `time`,
+    `max_steps`, `rtol`, `progress`: see `gradient_flow`.
 
     The dataset holds loss, mode strengths (both also by theory where an exact solution applies), spectra, conservation
     and alignment over time; per mode the singular value, the share of explained variance, the target, the half-time
@@ -91,6 +94,7 @@ def learn(
         loss=str(loss),
         bias=bias,
         skip=skip if isinstance(skip, str) else ",".join(":".join(map(str, pair)) for pair in skip) or None,
+        rates=rates,
         center=center,
         whiten=whiten,
         rtol=rtol,
@@ -121,6 +125,7 @@ def run(
 
     `max_rank`: list no critical point of a larger rank. `remarks`: what a reader should know of how the data were read.
     """
+    rates = check_rates(experiment.layer_rates, len(experiment.hidden) + 1)
     if isinstance(moments, Task):
         remarks, moments = [*remarks, *moments.remarks], moments.moments
     objective, widths, more = problem(experiment, moments)
@@ -128,18 +133,19 @@ def run(
     start, mask = starting_network(experiment, objective, widths), None
     if experiment.bias or experiment.skip:
         objective, start, mask = wired(experiment, moments, start)
-    prediction = learning_times(objective, start) if mask is None else _no_theory(objective, mask)
+    prediction = learning_times(objective, start, rates=rates) if mask is None else _no_theory(objective, mask)
     trajectory = gradient_flow(
         objective,
         start,
         mask=mask,
+        rates=rates,
         rtol=experiment.rtol,
         tolerance=experiment.tolerance,
         max_time=experiment.time,
         max_steps=experiment.max_steps,
         progress=progress,
     )
-    readings = default_readings(trajectory)
+    readings = default_readings(trajectory, rates)
     if mask is not None:
         readings.pop("imbalance_drift", None)  # masks break what the flow conserves
         remarks.append(HELD.format(words=_words(experiment)))
@@ -381,13 +387,14 @@ def _attributes(
     start = f"{experiment.start} start" + (
         "" if experiment.start in ("xavier", "kaiming") else f" of scale {experiment.scale:g}"
     )
+    paces = f"rates {', '.join(f'{rate:g}' for rate in experiment.rates)}" if experiment.rates else ""
     checks = (
         prediction.checks
         if prediction.name is None
         else tuple(c for c in prediction.checks if c.theorem == prediction.name)
     )
     return {
-        "title": f"{experiment.data}: {' → '.join(map(str, widths))}, {', '.join(filter(None, [words, start]))}",
+        "title": f"{experiment.data}: {' → '.join(map(str, widths))}, {', '.join(filter(None, [words, start, paces]))}",
         "data": experiment.data,
         "start": experiment.start,
         "scale": experiment.scale,

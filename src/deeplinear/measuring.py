@@ -53,8 +53,8 @@ def measure(trajectory: Trajectory, **readings: Callable[[Network], Any]) -> Dat
     return Dataset(variables, coordinates, _attributes(trajectory))
 
 
-def default_readings(trajectory: Trajectory) -> dict[str, Callable[[Network], Any]]:
-    """What `measure` reads when nothing is named."""
+def default_readings(trajectory: Trajectory, rates: Any = None) -> dict[str, Callable[[Network], Any]]:
+    """What `measure` reads when nothing is named; `rates` of the layers say which imbalance is conserved."""
     objective, start = trajectory.objective, trajectory[0]
     readings: dict[str, Callable[[Network], Any]] = {}
     if isinstance(objective, TaskSequence):
@@ -67,7 +67,7 @@ def default_readings(trajectory: Trajectory) -> dict[str, Callable[[Network], An
     readings["singular_values"] = diagnostics.singular_values
     readings["layer_singular_values"] = diagnostics.layer_singular_values
     if start.depth > 1 and trajectory.ts.ndim == start.weights[0].ndim - 1:
-        readings["imbalance_drift"] = diagnostics.imbalance_drift(start)  # of one start
+        readings["imbalance_drift"] = diagnostics.imbalance_drift(start, rates)  # of one start
     if start.depth > 1:
         readings["alignment"] = diagnostics.alignment
     return readings

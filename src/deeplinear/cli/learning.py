@@ -24,6 +24,7 @@ SETTINGS = (
     "loss",
     "bias",
     "skip",
+    "rates",
     "center",
     "whiten",
     "rtol",

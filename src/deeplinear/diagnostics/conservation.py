@@ -1,6 +1,7 @@
 """How many numbers the gradient flow conserves."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.flatten_util
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from .._arguments import checks_arguments
+from ..layer_rates import network_at_unit_rates
 from ..network import Network
 from .balance import imbalance
 from .labels import labelled
@@ -40,12 +42,12 @@ def conservation_laws(widths: Sequence[int]) -> int:
 
 @labelled((), "number of conserved quantities that are independent at this network")
 @checks_arguments
-def conservation_rank(network: Network) -> Int[Array, ""]:
+def conservation_rank(network: Network, rates: Any = None) -> Int[Array, ""]:
     r"""Rank of the derivative of all $C_l$ with respect to all weights at this network.
 
     At most `conservation_laws(network.widths)`, and equal almost everywhere; less where quantities become dependent, as
     at zero. A singular value counts if it is above max(shape) eps of the largest. Dense: memory $\sum_l d_l^2 / 2$
-    times the number of weights.
+    times the number of weights. `rates`: as of `imbalance`.
 
     >>> [int(conservation_rank(Network([[[a]], [[b]]]))) for a, b in ((1.0, 2.0), (0.0, 0.0))]
     [1, 0]
@@ -54,7 +56,7 @@ def conservation_rank(network: Network) -> Int[Array, ""]:
     """
     if network.depth == 1:
         return jnp.zeros((), dtype=int)
-    flat, unravel = jax.flatten_util.ravel_pytree(network)
+    flat, unravel = jax.flatten_util.ravel_pytree(network_at_unit_rates(network, rates))
     jacobian = jax.jacrev(lambda point: _entries(unravel(point)))(flat)
     s = jnp.linalg.svd(jacobian, compute_uv=False)
     return jnp.sum(s > max(jacobian.shape) * jnp.finfo(s.dtype).eps * s[0])

@@ -5,12 +5,14 @@ space between them, singular vectors to an orthonormal basis; matrices are padde
 """
 
 from itertools import pairwise
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._arguments import checks_arguments
 from .._linalg import thin_svd
+from ..layer_rates import network_at_unit_rates
 from ..network import Network
 from .alignment import alignment
 from .labels import labelled
@@ -18,17 +20,19 @@ from .labels import labelled
 
 @labelled(("junction",), "distance of the squared singular values of layer l and l + 1")
 @checks_arguments
-def synchronisation(network: Network) -> Float[Array, " junction"]:
+def synchronisation(network: Network, rates: Any = None) -> Float[Array, " junction"]:
     r"""$\big(\sum_k (s_{l,k}^2 - s_{l+1,k}^2)^2\big)^{1/2}$ of every junction, shape (h - 1,).
 
     Never above $\|C_l\|_F$ (`imbalance_norms`), which the flow conserves: layers of small imbalance learn together.
+    `rates`: as of `imbalance`; singular values are then those of $W_l / \sqrt{\eta_l}$.
 
     >>> synchronisation(Network([[[1.0, 0.0]], [[2.0], [0.0]]])).tolist()
     [3.0]
 
     Source: Altafini, proposition 36, eq. (58).
     """
-    distances = [jnp.linalg.norm(below - above) for below, above, _ in _junctions(network)]
+    junctions = _junctions(network_at_unit_rates(network, rates))
+    distances = [jnp.linalg.norm(below - above) for below, above, _ in junctions]
     return jnp.stack(distances) if distances else jnp.zeros(0)
 
 
@@ -66,18 +70,19 @@ def overlap_laplacian(network: Network) -> Float[Array, "junction index other_in
 
 @labelled(("junction", "above", "below"), "part of |C_l|^2 of each pair of singular vectors")
 @checks_arguments
-def imbalance_terms(network: Network) -> Float[Array, "junction above below"]:
+def imbalance_terms(network: Network, rates: Any = None) -> Float[Array, "junction above below"]:
     r"""$\bar\Theta_{km} (s_{l,m}^2 - s_{l+1,k}^2)^2$ of every junction, whose sum is $\|C_l\|_F^2$ exactly.
 
     So $\bar\Theta_{km} \le \|C_l\|_F^2 / (s_{l,m}^2 - s_{l+1,k}^2)^2$: vectors align where their singular values are
-    much further apart than the imbalance. Shape (h - 1, d, d).
+    much further apart than the imbalance. Shape (h - 1, d, d). `rates`: as of `synchronisation`.
 
     >>> imbalance_terms(Network([[[2.0, 0.0], [0.0, 1.0]], [[0.0, 3.0], [1.0, 0.0]]])).round(12).tolist()
     [[[0.0, 64.0], [9.0, 0.0]]]
 
     Source: the exact form of Altafini, eqs. (59) and (60).
     """
-    return _padded([_terms(*junction) for junction in _junctions(network)], network)
+    junctions = _junctions(network_at_unit_rates(network, rates))
+    return _padded([_terms(*junction) for junction in junctions], network)
 
 
 @labelled(("junction",), "misalignment of neighbouring layers, |V_{l+1}^T U_l - I|^2")

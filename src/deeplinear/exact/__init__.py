@@ -31,6 +31,7 @@ from .modes import mode_time as mode_time
 from .one_layer import regression as regression
 from .pair import unbalanced_pair as unbalanced_pair
 from .pair import unbalanced_pair_time as unbalanced_pair_time
+from .rated import Rated as Rated
 from .steps import balance_drift as balance_drift
 from .steps import descent_mode_factors as descent_mode_factors
 from .steps import descent_regression as descent_regression

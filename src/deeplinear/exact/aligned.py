@@ -1,7 +1,8 @@
 """Networks aligned with the modes of the data: every mode is a problem of h numbers, solved exactly."""
 
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, overload
 
 import equinox as eqx
 import jax
@@ -19,6 +20,7 @@ from .deep import BALANCED, is_still, unbalanced_mode
 from .modes import mode_strength
 from .pair import unbalanced_pair
 from .question import Answer, check_objective, checked_times, losses
+from .rated import Rated, rated
 
 LAST = 1e300  # a time at which even what approaches by a power of time has arrived
 
@@ -114,8 +116,16 @@ def _between(above: Array, values: np.ndarray, below: Array) -> np.ndarray:
     return (np.asarray(above) * values[..., None, :]) @ np.asarray(below).T
 
 
+@overload
+def decoupled(
+    objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, rates: None = None
+) -> Decoupled: ...
+@overload
+def decoupled(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, rates: Any) -> Rated: ...
 @checks_arguments
-def decoupled(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Decoupled:
+def decoupled(
+    objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, rates: Any = None
+) -> Decoupled | Rated:
     r"""Gradient flow of a network that is aligned with the modes of the data, at any depth, balanced or not.
 
     $W_l = R_l \, \mathrm{diag}(\xi_l) R_{l-1}^T$ with $R_0, R_h$ the modes $\Sigma_{yx} = R_h \mathrm{diag}(s) R_0^T$
@@ -127,7 +137,8 @@ def decoupled(objective: SquaredError, network: Network, *, tolerance: float = T
     modulus; one quadrature a mode otherwise. Strengths and layers may have any signs and zeros; s = 0 and starts beyond
     the target are covered. Assumes that the modes are eigenvectors of $\Sigma_{xx}$ and that layers are diagonal
     between common frames; raises `NotExact` with each that fails by more than `tolerance`, relative, `ValueError` for
-    other objectives and widths.
+    other objectives and widths. `rates` $\eta_l$: one learning rate per layer, or one for all; the solution is then an
+    `exact.Rated`, with $\xi_l / \sqrt{\eta_l}$ in the place of $\xi_l$.
 
     `solution(ts)` has `ts` (time,), `end_to_end` (time, d_y, d_x), `loss` (time,), `strengths` (time, mode) and
     `layer_weights` (time, layer, mode); `solution.trajectory(ts)` the networks with all their weights. Computed on the
@@ -142,6 +153,8 @@ def decoupled(objective: SquaredError, network: Network, *, tolerance: float = T
     Source: Saxe, McClelland and Ganguli (2014), section 1 and appendix A, for balanced layers and depth 2.
     """
     check_objective(objective)
+    if rates is not None:
+        return rated(partial(decoupled, tolerance=tolerance), objective, network, rates)
     found = shared_frames(objective, [np.asarray(W) for W in network.weights])
     name = "decoupled modes"
     checks = (

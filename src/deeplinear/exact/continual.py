@@ -1,7 +1,7 @@
 """Tasks learned one after another by a two-layer network, exactly."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, overload
 
 import equinox as eqx
 import jax
@@ -11,12 +11,14 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from .._arguments import checks_arguments
+from ..layer_rates import at_unit_rates, objective_at_unit_rates
 from ..network import Network
 from ..sequences import ROUNDING, TaskSequence
 from ..trajectory import Trajectory
-from .assumptions import TOLERANCE, NotExact
+from .assumptions import TOLERANCE, Check, NotExact
 from .lambda_balanced import TwoLayer, TwoLayerState, two_layer
 from .question import checked_times
+from .rated import Rated, of_v
 
 
 class SequenceState(eqx.Module):
@@ -94,6 +96,11 @@ class Sequence(eqx.Module):
     parts: tuple[TwoLayer, ...]
     """The solution of every task, from where the one before it ended, with its own `checks` and `limit()`."""
 
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The assumptions of every task, one task after another."""
+        return tuple(check for part in self.parts for check in part.checks)
+
     def __call__(self, ts: Any) -> SequenceState:
         """The state at times `ts` (time,) from 0 to the end of the last task, in any order; `ValueError` for others."""
         ts = _checked(self.tasks, ts)
@@ -157,8 +164,16 @@ class Sequence(eqx.Module):
         return Trajectory(ts, networks, objective=self.tasks)
 
 
+@overload
+def sequence(
+    tasks: Iterable[Any], network: Network, *, tolerance: float = TOLERANCE, rates: None = None
+) -> Sequence: ...
+@overload
+def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLERANCE, rates: Any) -> Rated: ...
 @checks_arguments
-def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLERANCE) -> Sequence:
+def sequence(
+    tasks: Iterable[Any], network: Network, *, tolerance: float = TOLERANCE, rates: Any = None
+) -> Sequence | Rated:
     r"""The exact gradient flow of a lambda-balanced two-layer network through tasks learned one after another.
 
     `tasks` = [(objective, duration), ...]. Every task is solved by `two_layer` from where the one before it ended: the
@@ -169,7 +184,7 @@ def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLER
 
     Times are physical and count from the start of the first task. Raises `NotExact` with every assumption that fails,
     of all tasks (the number of the task in front); `ValueError` for tasks that are no pairs and for widths that do not
-    fit.
+    fit. `rates`: as in `two_layer`; the solution is then an `exact.Rated`.
 
     >>> from deeplinear import SquaredError
     >>> there, back = SquaredError.from_moments([[1.0]]), SquaredError.from_moments([[-1.0]])
@@ -180,6 +195,8 @@ def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLER
     Source: Braun et al. (2022), section on continual learning, for lambda = 0.
     """
     learned = TaskSequence.of(tasks)
+    if rates is not None:
+        return _rated(learned, network, tolerance, rates)
     parts, start, failed = [], network, []
     for k, (objective, duration) in enumerate(zip(learned.objectives, learned.durations, strict=True), start=1):
         try:
@@ -191,6 +208,17 @@ def sequence(tasks: Iterable[Any], network: Network, *, tolerance: float = TOLER
     if failed:
         raise NotExact(failed)
     return Sequence(learned, network, tuple(parts))
+
+
+def _rated(tasks: TaskSequence, network: Network, tolerance: float, rates: Any) -> Rated:
+    """The sequence of V, brought back to W."""
+    change = at_unit_rates(tasks.objectives[0], network, rates)
+    objectives = [objective_at_unit_rates(objective, change.scale) for objective in tasks.objectives]
+    try:
+        solution = sequence(zip(objectives, tasks.durations, strict=True), change.network, tolerance=tolerance)
+    except NotExact as error:
+        raise of_v(error) from None
+    return Rated.of(tasks, network, change, solution)
 
 
 def _from_factor(factor: Array, d_x: int) -> Network:

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._arguments import check_decay, checks_arguments
+from .._arguments import checks_arguments
 from ..decayed_modes import decay_thresholds as decay_thresholds
 from ..decayed_modes import decayed_fixed_points as decayed_fixed_points
+from ..layer_rates import network_at_unit_rates, shared_decay
 from ..network import Network
+from .assumptions import require
 from .grids import finite_grid
 from .modes import mode_strength
 from .question import checked_times, imbalances
@@ -38,18 +40,23 @@ def decayed_mode_strength(ts: Any, u0: Any, s: Any, gamma: Any, input_variance: 
 
 
 @checks_arguments
-def decayed_imbalance(network: Network, ts: Any, weight_decay: float) -> tuple[Float[Array, "time _ _"], ...]:
+def decayed_imbalance(
+    network: Network, ts: Any, weight_decay: Any, *, rates: Any = None
+) -> tuple[Float[Array, "time _ _"], ...]:
     r"""Imbalance of every junction along the flow of any objective with weight decay $\gamma$.
 
     $C_l(t) = C_l(0) \, e^{-2 \gamma t}$ with $C_l = W_{l+1}^T W_{l+1} - W_l W_l^T$: decay balances any network. A tuple
-    of h - 1 arrays (time, d_l, d_l). Raises `ValueError` for times that are negative or not finite, and
-    for such a decay.
+    of h - 1 arrays (time, d_l, d_l). With `rates` $\eta_l$, one per layer or one for all, $C_l = W_{l+1}^T W_{l+1} /
+    \eta_{l+1} - W_l W_l^T / \eta_l$ shrinks as $e^{-2 \eta \gamma t}$ where $\eta_l \gamma_l$ is the same number in
+    every layer; `weight_decay` is one number, or one per layer. Raises `NotExact` where it is not, `ValueError` for
+    times or decays that are negative or not finite and rates that are not above 0.
 
     >>> decayed_imbalance(Network([[[1.0]], [[2.0]]]), [0.0, 1.0], weight_decay=0.5)[0][:, 0, 0].round(4)
     Array([3.    , 1.1036], dtype=float64)
 
     Source: Kunin et al. (2021), "Neural mechanics", for what decay does to a conserved quantity.
     """
-    check_decay(weight_decay)
-    shrink = jnp.exp(-2 * weight_decay * checked_times(ts))[:, None, None]
-    return tuple(C[None] * shrink for C in imbalances(network.weights))
+    decay, alike = shared_decay("decay of the imbalance", weight_decay, rates, network.depth)
+    require([alike])
+    shrink = jnp.exp(-2 * decay * checked_times(ts))[:, None, None]
+    return tuple(C[None] * shrink for C in imbalances(network_at_unit_rates(network, rates).weights))

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
 
 from .._arguments import checks_arguments
+from ..layer_rates import at_unit_rates, of_unit_rates
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
@@ -17,6 +19,7 @@ from .end_to_end import Balanced, balanced
 from .lambda_balanced import TwoLayer, TwoLayerState, two_layer
 from .one_layer import Regression, regression
 from .question import check_objective, imbalances
+from .rated import Rated, rated
 
 IMBALANCE_COUNTS = 0.15
 """Error by an imbalance C, relative to |C| / |W*|: 0.04 to 0.5 in simulations of unbalanced two-layer starts."""
@@ -174,17 +177,21 @@ class Approximation(eqx.Module):
         return self.solution.trajectory(ts)
 
 
-Solution = Regression | Decoupled | TwoLayer | Balanced
+Solution = Regression | Decoupled | TwoLayer | Balanced | Rated
 """Callable with times (time,), for `ts`, `end_to_end`, `loss`, `weights`, `gram_in`, `gram_out` and `warning`; beside
 it `limit()`, `weights(ts)`, `trajectory(ts)`, `warning` and `checks`."""
 
 
 @checks_arguments
-def applicable(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Applicability:
-    """Which theorems apply to gradient flow from `network`, and by how much the others fail: a table of `Check`s.
+def applicable(
+    objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, rates: Any = None
+) -> Applicability:
+    r"""Which theorems apply to gradient flow from `network`, and by how much the others fail: a table of `Check`s.
 
-    Each assumption's violation is relative and compared with `tolerance`; a wrong depth is infinitely far off. Raises
-    `ValueError` for an objective other than `SquaredError`, widths that do not fit and a negative tolerance.
+    Each assumption's violation is relative and compared with `tolerance`; a wrong depth is infinitely far off. With
+    `rates` $\eta_l$, one learning rate per layer or one for all, assumptions are those of $V_l = W_l / \sqrt{\eta_l}$.
+    Raises `ValueError` for an objective other than `SquaredError`, widths that do not fit, a negative tolerance and
+    rates that are not above 0.
 
     >>> from deeplinear import SquaredError, init
     >>> objective = SquaredError.from_singular_values([2.0, 1.0], 3, 2)
@@ -197,20 +204,30 @@ def applicable(objective: SquaredError, network: Network, *, tolerance: float = 
     Source: those of `THEOREMS`.
     """
     _check(objective, network, tolerance)
+    if rates is not None:
+        change = at_unit_rates(objective, network, rates)
+        found = applicable(change.objective, change.network, tolerance=tolerance)
+        return Applicability(tuple(map(of_unit_rates, found)))
     measured = [check for theorem in THEOREMS for check in theorem.measure(objective, network, tolerance)]
     return Applicability(tuple(measured))
 
 
 @checks_arguments
 def solve(
-    objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, approximate: bool = False
+    objective: SquaredError,
+    network: Network,
+    *,
+    tolerance: float = TOLERANCE,
+    approximate: bool = False,
+    rates: Any = None,
 ) -> Solution | Approximation:
     r"""The exact gradient flow from `network`, by the most explicit theorem that applies.
 
     In this order: `regression`, `decoupled`, `two_layer`, `balanced`; `solution.checks` says which it was.
     `solution(ts)` has `ts`, `end_to_end` (time, d_y, d_x) and `loss` (time,), and more where more is known;
     `solution.trajectory(ts)` the networks. Raises `NotExact` where none applies, with every assumption that fails and
-    how far off it is, and `ValueError` as `applicable` does.
+    how far off it is, and `ValueError` as `applicable` does. With `rates` $\eta_l$, one learning rate per layer or one
+    for all, the solution is an `exact.Rated`, made from that of $V_l = W_l / \sqrt{\eta_l}$.
 
     Two layers may come near: white inputs up to $d = |\Sigma_{xx} / c - I|_2$, imbalance $\lambda I + C$ with $\lambda$
     its mean eigenvalue and small C. The error then names the `near_misses`, and `approximate=True` returns that
@@ -226,6 +243,8 @@ def solve(
     Source: those of `THEOREMS`.
     """
     _check(objective, network, tolerance)
+    if rates is not None:
+        return rated(partial(solve, tolerance=tolerance, approximate=approximate), objective, network, rates)
     measured: list[Check] = []
     for theorem in THEOREMS:
         solution, checks = theorem.attempt(objective, network, tolerance)

@@ -10,9 +10,9 @@ network moves as this one does, in hidden frames that stay.
 """
 
 from collections.abc import Iterator
-from functools import reduce
+from functools import partial, reduce
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import equinox as eqx
 import jax
@@ -30,6 +30,7 @@ from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import TOLERANCE, Check, require
 from .question import Answer, check_objective, checked_times, imbalances, losses
+from .rated import Rated, rated
 
 RTOL = 3e-14  # near the finest that float64 allows an explicit method
 FAINT = 1e-3  # times RTOL times the smallest start: the absolute tolerance, so that small modes are not lost
@@ -112,8 +113,16 @@ class Balanced(eqx.Module):
         return ts, tuple(jnp.asarray(A) for A in layers)
 
 
+@overload
+def balanced(
+    objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, rates: None = None
+) -> Balanced: ...
+@overload
+def balanced(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, rates: Any) -> Rated: ...
 @checks_arguments
-def balanced(objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE) -> Balanced:
+def balanced(
+    objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, rates: Any = None
+) -> Balanced | Rated:
     r"""Gradient flow of a 0-balanced network of any depth, for any $\Sigma_{xx}$, from its end-to-end matrix alone.
 
     $\dot W = \sum_l (W W^T)^{(h-l)/h} \Xi (W^T W)^{(l-1)/h}$ with $\Xi = c (\Sigma_{yx} - W \Sigma_{xx})$ and c the
@@ -121,7 +130,8 @@ def balanced(objective: SquaredError, network: Network, *, tolerance: float = TO
     3e-14 (see the module), where `regression`, `decoupled` and, for two layers and white inputs, the Riccati solution
     are closed. The rank of W stays. Late times cost steps until nothing moves. Assumes $W_{l+1}^T W_{l+1} = W_l W_l^T$;
     raises `NotExact` if it fails by more than `tolerance` of the largest $|W_l|^2$, `ValueError` for other objectives
-    and widths.
+    and widths. `rates` $\eta_l$: one learning rate per layer, or one for all; then $W_l W_l^T / \eta_l$ must agree, and
+    the solution is an `exact.Rated`.
 
     `solution(ts)` has `ts` (time,), `end_to_end` (time, d_y, d_x), `loss` (time,) and `layer_singular_values` (time,
     rank); `solution.trajectory(ts)` the networks with all their weights. Computed on the host, so not inside `jit`.
@@ -135,6 +145,8 @@ def balanced(objective: SquaredError, network: Network, *, tolerance: float = TO
     Source: Arora, Cohen and Hazan (2018), theorem 1.
     """
     check_objective(objective)
+    if rates is not None:
+        return rated(partial(balanced, tolerance=tolerance), objective, network, rates)
     layers = [np.asarray(W) for W in network.weights]
     largest = max(float(np.linalg.norm(W, 2)) for W in layers)
     off = max((float(np.linalg.norm(C, 2)) for C in imbalances(layers)), default=0.0) / max(largest**2, 1e-300)

@@ -1,7 +1,7 @@
 """Exact gradient flow of lambda-balanced two-layer networks, of any widths, rank, lambda and time."""
 
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import equinox as eqx
 import jax
@@ -11,14 +11,16 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array
 
-from .._arguments import check_decay, check_times, checks_arguments
+from .._arguments import check_times, checks_arguments
 from .._arrays import traced
 from .._linalg import thin_svd
+from ..layer_rates import shared_decay
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from . import hidden, riccati, scalar
 from .assumptions import TOLERANCE, Check, require
+from .rated import Rated, rated
 
 THEOREM = "two-layer Riccati"
 EPS = float(np.finfo(float).eps)
@@ -169,10 +171,28 @@ class TwoLayer(eqx.Module):
         )
 
 
+@overload
+def two_layer(
+    objective: SquaredError,
+    network: Network,
+    *,
+    tolerance: float = TOLERANCE,
+    weight_decay: Any = 0.0,
+    rates: None = None,
+) -> TwoLayer: ...
+@overload
+def two_layer(
+    objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, weight_decay: Any = 0.0, rates: Any
+) -> Rated: ...
 @checks_arguments
 def two_layer(
-    objective: SquaredError, network: Network, *, tolerance: float = TOLERANCE, weight_decay: Any = 0.0
-) -> TwoLayer:
+    objective: SquaredError,
+    network: Network,
+    *,
+    tolerance: float = TOLERANCE,
+    weight_decay: Any = 0.0,
+    rates: Any = None,
+) -> TwoLayer | Rated:
     r"""The exact gradient flow of a lambda-balanced two-layer network: `solution(ts)`, `.limit()`, `.weights(ts)`.
 
     With $Q = [W_1^T; W_2]$, $W_2^T W_2 - W_1 W_1^T = \lambda I$ and $\Sigma_{xx} = c I$
@@ -184,6 +204,9 @@ def two_layer(
     d_1 <= d_x) and times. Balance is not needed with one hidden neuron, or with one input and one output.
     $\Sigma_{xx} = c \Pi$ with a projector $\Pi$ will do if $W_1 = W_1 \Pi$. `weight_decay` gamma adds
     $\frac{\gamma}{2} (|W_1|^2 + |W_2|^2)$ to the loss and needs lambda = 0; F then loses gamma on its diagonal.
+
+    `rates` $\eta$: the learning rates of the two layers, or one for both; the solution is then an `exact.Rated`, all
+    of this is assumed of $V_l = W_l / \sqrt{\eta_l}$, and one decay per layer will do if $\eta_l \gamma_l$ agree.
 
     Times are physical: a loss scale of factor f runs f times faster. Works under `jax.jit` and `jax.vmap`, where values
     are not checked. Raises `NotExact` with every assumption that fails by more than `tolerance`, relative to the
@@ -199,7 +222,10 @@ def two_layer(
     3.1 (any lambda); one input and one output: Saxe, McClelland & Ganguli (2014), appendix.
     """
     checks = _structure(objective, network, tolerance)
-    check_decay(weight_decay)
+    weight_decay, alike = shared_decay(THEOREM, weight_decay, rates, network.depth)
+    if rates is not None:
+        require([*checks, alike])
+        return rated(partial(two_layer, tolerance=tolerance, weight_decay=weight_decay), objective, network, rates)
     is_traced = traced(objective, network, weight_decay)
     if any(W.dtype != float for W in network.weights):
         network = Network([W.astype(float) for W in network.weights])
@@ -212,6 +238,7 @@ def two_layer(
         checks += [] if objective.whitened else _input_checks(objective, network, float(variance), tolerance)
         checks += _balance_checks(network, np.asarray(flow.Q0), weight_decay, tolerance)
     decays = isinstance(weight_decay, Tracer) or bool(weight_decay != 0)
+    checks += [] if alike.holds else [alike]
     return TwoLayer(objective, network, lam, require(checks), flow, network.widths[::2] == (1, 1) and not decays)
 
 

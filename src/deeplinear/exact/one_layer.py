@@ -1,18 +1,21 @@
 """One layer: linear regression by gradient flow, solved for any inputs."""
 
-from typing import Any
+from functools import partial
+from typing import Any, overload
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._arguments import check_decay, checks_arguments
+from .._arguments import checks_arguments
+from ..layer_rates import shared_decay
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory
 from .assumptions import Check, require
 from .question import Curve, check_objective, checked_times
+from .rated import Rated, rated
 
 
 class Regression(eqx.Module):
@@ -61,8 +64,16 @@ class Regression(eqx.Module):
         return Trajectory(curve.ts, networks, objective=self.objective)
 
 
+@overload
+def regression(
+    objective: SquaredError, network: Network, *, weight_decay: Any = 0.0, rates: None = None
+) -> Regression: ...
+@overload
+def regression(objective: SquaredError, network: Network, *, weight_decay: Any = 0.0, rates: Any) -> Rated: ...
 @checks_arguments
-def regression(objective: SquaredError, network: Network, *, weight_decay: Any = 0.0) -> Regression:
+def regression(
+    objective: SquaredError, network: Network, *, weight_decay: Any = 0.0, rates: Any = None
+) -> Regression | Rated:
     r"""Gradient flow of a network of one layer, for any $\Sigma_{xx}$, singular ones included.
 
     $$ W(t) = W_0 e^{-K t} + c \, \Sigma_{yx} \int_0^t e^{-K r} dr, \quad K = c \, \Sigma_{xx} + \gamma I $$
@@ -70,8 +81,9 @@ def regression(objective: SquaredError, network: Network, *, weight_decay: Any =
     with c the factor of the loss scale and $\gamma$ = `weight_decay` (the descended function is $L + \frac{\gamma}{2}
     \|W\|^2$; the loss that is returned is L). `solution(ts)` has `ts` (time,), `end_to_end` (time, d_y, d_x) and `loss`
     (time,); `solution.trajectory(ts)` the networks. Accurate to rounding at any time; the excess loss keeps its
-    relative accuracy as it vanishes. Works under `jit` and `vmap`. Raises `NotExact` for deeper networks,
-    `ValueError` for other objectives and negative decay.
+    relative accuracy as it vanishes. With `rates` $\eta$ the layer moves $\eta$ times as fast, and the solution is an
+    `exact.Rated`. Works under `jit` and `vmap`. Raises `NotExact` for deeper networks, `ValueError` for other
+    objectives, negative decay and rates that are not above 0.
 
     >>> objective = SquaredError.from_moments([[2.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]])  # the second input never occurs
     >>> solution = regression(objective, Network([[[0.0, 1.0]]]))
@@ -83,10 +95,12 @@ def regression(objective: SquaredError, network: Network, *, weight_decay: Any =
     check_objective(objective)
     off = 0.0 if network.depth == 1 else float("inf")
     checks = require([Check("regression", "the network has one layer", off, 0.0)])
-    check_decay(weight_decay)
+    weight_decay, _ = shared_decay("regression", weight_decay, rates, network.depth)
+    if rates is not None:
+        return rated(partial(regression, weight_decay=weight_decay), objective, network, rates)
     W0, optimum, factor = network.weights[0], objective.optimum, objective.factor
     variances, Q = objective.input_spectrum
-    rates = factor * variances + weight_decay
-    share = jnp.where(rates > 0, factor * variances / jnp.where(rates > 0, rates, 1.0), 0.0)
+    speeds = factor * variances + weight_decay
+    share = jnp.where(speeds > 0, factor * variances / jnp.where(speeds > 0, speeds, 1.0), 0.0)
     rotated = optimum @ Q
-    return Regression(objective, checks, W0 @ Q, rotated * share[None, :], rotated, rates, variances, Q)
+    return Regression(objective, checks, W0 @ Q, rotated * share[None, :], rotated, speeds, variances, Q)

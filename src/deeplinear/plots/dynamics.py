@@ -138,6 +138,7 @@ def imbalance(data: xr.Dataset, ax: Axes | None = None) -> Axes:
 
     The axis is logarithmic and always reaches down to the rounding of float64 (for weights of order one), so that a
     drift is seen for what it is; the solver's relative tolerance `rtol` is marked where the dataset knows it.
+    Of layers with rates of their own W_{l+1}^T W_{l+1} / eta_{l+1} - W_l W_l^T / eta_l is conserved, and drawn.
     Assumes `imbalance_drift` (time, junction); exact zeros are not drawn. Raises ValueError where it is missing.
 
     >>> import xarray as xr

@@ -1,12 +1,15 @@
 """When every mode will be learned: by an exact solution where one applies, else to first order in a small start."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from .._arguments import checks_arguments
 from ..exact.assumptions import Check
 from ..exact.dispatch import THEOREMS
+from ..exact.rated import Rated
+from ..layer_rates import DEFINITION, at_unit_rates, of_unit_rates
 from ..network import Network
 from ..objectives import SquaredError
 from ..obstructions import obstruction
@@ -23,7 +26,7 @@ MAX_COLUMNS = 200
 
 
 @checks_arguments
-def learning_times(objective: SquaredError, network: Network) -> Prediction:
+def learning_times(objective: SquaredError, network: Network, *, rates: Any = None) -> Prediction:
     r"""Predicted half-time of every mode: when its strength reaches half of its final value.
 
     Tried in this order, each with its assumptions measured:
@@ -42,8 +45,10 @@ def learning_times(objective: SquaredError, network: Network) -> Prediction:
     The result's `exact` says which kind it is and `solution` is the exact solution. Modes beyond a bottleneck, without
     correlation, or behind an `obstruction` (the start misses a dimension, or the sign of a determinant that is kept)
     are never learned: infinite. NaN: later than was looked. Where no theory applies, `name` is None, every half-time is
-    NaN and `violations` says by how much each assumption fails. Raises `ValueError` for an objective other than
-    `SquaredError` and for widths that do not fit it.
+    NaN and `violations` says by how much each assumption fails. With `rates` $\eta_l$, one learning rate per layer or
+    one for all, formulas and assumptions are those of $V_l = W_l / \sqrt{\eta_l}$ and $W^* / \prod_l \sqrt{\eta_l}$;
+    times and strengths are those of W. Raises `ValueError` for an objective other than `SquaredError`, for widths that
+    do not fit it and for rates that are not above 0.
 
     >>> from deeplinear import init
     >>> objective = SquaredError.from_singular_values([2.0, 1.0], 2, 2)
@@ -57,6 +62,8 @@ def learning_times(objective: SquaredError, network: Network) -> Prediction:
     for the direction of escape.
     """
     _check(objective, network)
+    if rates is not None:
+        return _rated(objective, network, rates)
     blocked, checks = obstruction(objective, network), ()
     sizes = _sizes(network)
     theorems = sorted(THEOREMS, key=lambda theorem: theorem.name not in CLOSED or CLOSED.index(theorem.name))
@@ -81,6 +88,19 @@ def learning_times(objective: SquaredError, network: Network) -> Prediction:
         return prediction._replace(checks=checks, obstruction=blocked)
     nothing = np.full(objective.modes[1].shape, np.nan)
     return Prediction(None, "", nothing, None, checks, obstruction=blocked)
+
+
+def _rated(objective: SquaredError, network: Network, rates: Any) -> Prediction:
+    """The prediction of V as one of W."""
+    change = at_unit_rates(objective, network, rates)
+    found = learning_times(change.objective, change.network)
+    curves, solution = found.strengths, found.solution
+    return found._replace(
+        formula=f"{found.formula}, of {DEFINITION}" if found.formula else "",
+        strengths=None if curves is None else lambda ts: change.scale * curves(ts),
+        checks=tuple(map(of_unit_rates, found.checks)),
+        solution=None if solution is None else Rated.of(objective, network, change, solution),
+    )
 
 
 def _sizes(network: Network) -> dict[str, Check]:

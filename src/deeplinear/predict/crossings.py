@@ -13,6 +13,7 @@ from ..exact.end_to_end import Balanced
 from ..exact.lambda_balanced import TwoLayer
 from ..exact.modes import half_time
 from ..exact.pair import unbalanced_pair_time
+from ..exact.rated import Rated
 from ..network import Network
 from ..objectives import SquaredError
 
@@ -34,6 +35,9 @@ def evaluated(solution: Solution, ts: Any) -> tuple[np.ndarray, np.ndarray]:
     NaN at times to which integrating would take more than a few seconds.
     """
     ts = np.asarray(ts, dtype=float)
+    if isinstance(solution, Rated):
+        W, loss = evaluated(solution.at_unit_rates, ts)
+        return solution.scale * W, loss
     if isinstance(solution, Balanced):
         near = ts <= LONGEST * _few_steps(solution.objective, solution.network) / float(solution.objective.factor)
         curve = solution(ts[near])
