@@ -211,7 +211,12 @@ def test_the_engine_moves_as_the_problem_at_unit_rates(engine_library, problem, 
     objective = SquaredError.from_moments(rng.standard_normal((widths[-1], widths[0])), sigma_xx, scale=dl.MEAN)
     network = random_network(widths, seed, scale=1.0)
     problem_of = lambda L, rates, decay: engine.Problem(
-        np.asarray(L.optimum), None if white else np.asarray(L.root_xx), float(L.factor), rates, decay
+        np.asarray(L.optimum),
+        None if white else np.asarray(L.root_xx),
+        float(L.factor),
+        rates,
+        decay,
+        graded=L.graded,
     )
     weights = lambda of: [np.asarray(W) for W in of.weights]
     moved = engine.velocity(problem_of(objective, rates, decay), weights(network))

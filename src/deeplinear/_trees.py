@@ -7,6 +7,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 
 C = TypeVar("C", bound=type)
+V = TypeVar("V")
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -53,3 +54,10 @@ def set_fields(instance: Any, **values: Any) -> None:
     """Gives an instance under construction its fields."""
     for name, field in values.items():
         object.__setattr__(instance, name, field)
+
+
+def replaced(instance: V, **values: Any) -> V:
+    """The same value with other fields, put together without its constructor."""
+    made = object.__new__(type(instance))
+    set_fields(made, **{field.name: getattr(instance, field.name) for field in fields(instance)} | values)  # pyright: ignore[reportArgumentType]
+    return made

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from operator import mul, truediv
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +23,7 @@ from ._arguments import check_decay, check_rates, check_squared, checks_argument
 from ._arrays import LARGEST, traced
 from ._checks import TOLERANCE, Check
 from ._linalg import on_device
+from ._trees import replaced, value
 from .network import Network
 from .objectives import SquaredError
 
@@ -31,7 +31,8 @@ DEFINITION = "V_l = W_l / sqrt(rate of layer l)"
 """What V is, as messages say it."""
 
 
-class UnitRates(eqx.Module):
+@value()
+class UnitRates:
     r"""A problem with layer rates seen in $V_l = W_l / \sqrt{\eta_l}$, where every rate is 1, and the way back.
 
     >>> at_one = at_unit_rates(SquaredError.from_moments([[6.0]]), Network([[[1.0]], [[1.0]]]), [1.0, 4.0])
@@ -92,7 +93,48 @@ def objective_at_unit_rates(objective: SquaredError, scale: Any) -> SquaredError
     SquaredError(1 inputs -> 1 outputs, half-mean, whitened)
     """
     optimum = _on_the_host(truediv, check_squared(objective).optimum, scale)
-    return eqx.tree_at(lambda L: (L.optimum, L.factor), objective, (optimum, objective.factor * scale * scale))
+    return replaced(objective, optimum=optimum, factor=objective.factor * scale * scale)
+
+
+@value()
+class AtUnitRates:
+    """V -> L(scale V) of any objective, with the closed forms that this has.
+
+    >>> float(AtUnitRates(lambda W: W.sum() ** 2, 2.0)(np.ones((1, 1))))
+    4.0
+    """
+
+    objective: Any
+    scale: Any
+
+    def __call__(self, V: Any) -> Any:
+        """L(scale V)."""
+        return self.objective(self.scale * V)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _FORMS:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return _FORMS[name](getattr(self.objective, name), self.scale)
+
+
+_FORMS: dict[str, Callable[[Any, Any], Any]] = {
+    "gradient": lambda gradient, a: lambda V: a * gradient(a * V),
+    "hessian_vector": lambda product, a: lambda V, X: a * a * product(a * V, X),
+    "excess": lambda excess, a: lambda V, *rank: excess(a * V, *rank),
+    "minimum": lambda minimum, a: minimum,
+    "knows_minimum": lambda knows_minimum, a: knows_minimum,
+    "shape": lambda shape, a: shape,
+}
+"""Closed forms of L(a V), by their names, from those of L and a."""
+
+
+def scaled_layers(network: Network, rates: Any) -> Network:
+    r"""$\sqrt{\eta_l}$ times every layer, W of V; leading axes are kept.
+
+    >>> [W.tolist() for W in scaled_layers(Network([[[1.0]], [[0.5]]]), [1.0, 4.0]).weights]
+    [[[1.0]], [[1.0]]]
+    """
+    return _scaled(network, mul, _roots(rates, network.depth))
 
 
 def network_at_unit_rates(network: Network, rates: Any) -> Network:

@@ -72,7 +72,9 @@ def fate_of(problem: Problem, start: Network, obstacles: Obstacles | None) -> Fa
     if problem.mask is not None:
         return Fate()
     found = None if obstacles is None else obstacles.before(start)
-    return Fate(found, kept_sign_of(start))
+    decay = problem.weight_decay
+    alike = decay is None or np.ptp(np.asarray(decay)) == 0  # otherwise balance is not kept
+    return Fate(found, kept_sign_of(start) if alike else None)
 
 
 def obstacles_of(problem: Problem, objective: Any) -> Obstacles | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from .._linalg import as_numpy, one_thread
 from ..network import Network
+from ..obstructions import Obstacles
 from ..running.landmarks import landmarks, standing
 from ..running.progress import as_reporter
 from ..running.segments import LOOK_SECONDS, interruptible
@@ -89,7 +90,7 @@ class Ensemble:
         self.problem, self.network, self.objective = as_numpy(problem), as_numpy(network), problem.objective
         self.rtol, self.atol = tolerances
         self.apart = self.problem.objective.optimum.ndim == 3
-        self.obstacles = None if self.apart else obstacles_of(self.problem, self.problem.objective)
+        self.obstacles = None if self.apart else self._obstacles(self.problem)
         self.members = self.atol.size
         self.outputs = [np.full((self.members, len(times), *W.shape[1:]), np.nan) for W in self.network.weights]
         self.endings: list[Ending] = [NEVER_BEGAN] * self.members
@@ -128,6 +129,10 @@ class Ensemble:
         statistics = Statistics(steps, evaluations, rejected, METHODS[self.solver], time.perf_counter() - started)
         return Trajectory(jax.device_put(self.times), networks, tuple(self.endings), statistics, self.objective)
 
+    def _obstacles(self, problem: Problem) -> Obstacles | None:
+        at_one, _ = problem.at_unit_rates(jax.tree.map(lambda W: W[0], self.network))
+        return obstacles_of(at_one, at_one.objective)
+
     def _stop(self) -> None:
         for run in list(self.runs):
             run.run.stop()
@@ -151,7 +156,7 @@ class Ensemble:
         network, problem, obstacles = one(self.network), self.problem, self.obstacles
         if self.apart:
             problem = problem.of(one(problem.objective))
-            obstacles = obstacles_of(problem, problem.objective)
+            obstacles = self._obstacles(problem)
         marks = landmarks(problem.objective, network)
         tolerances = self.rtol, float(self.atol[row])
         run = NativeRun(self.solver, problem, network, marks, tolerances, times=self.times)
@@ -165,5 +170,5 @@ class Ensemble:
         goal = marks.goal(self.tolerance)[0] if problem.weight_decay is None else None
         stand, at = standing(problem.objective, outcome.last), float(outcome.ts[-1])
         ending = judge(outcome.kind, problem, stand, marks, at, outcome.gradient_norm, goal, self.max_steps)
-        fate = fate_of(problem, network, obstacles)
+        fate = fate_of(*problem.at_unit_rates(network), obstacles)
         self.endings[row] = fated(ending, fate, np.asarray(stand.W), goal)

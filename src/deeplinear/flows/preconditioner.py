@@ -37,7 +37,7 @@ def gauss_newton_inverse(problem: Any, network: Network, tau: Array) -> Callable
     if are_fused() or not isinstance(objective, SquaredError) or max(objective.optimum.shape) > WIDEST:
         return lambda V: V
     above, below = _sides(network, objective)
-    decay = 1.0 if problem.weight_decay is None else 1 + tau * problem.weight_decay
+    decay = 1.0 if problem.weight_decay is None else 1 + tau * jnp.mean(problem.weight_decay)
     tau = tau / decay
     lefts, rights = [S @ S.T for S in above], [P.T @ P for P in below]
     nearly = _diagonal(lefts, rights, tau) if objective.whitened else _blocks(lefts, rights, tau)

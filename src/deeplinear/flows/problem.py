@@ -1,11 +1,12 @@
 """What is integrated: an objective, what learns, weight decay and rates."""
 
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from jaxtyping import Array
 
-from .._trees import value
+from .._trees import replaced, value
+from ..layer_rates import at_unit_rates
 from ..network import Network
 from ..objectives import knows_minimum
 from ..running.fields import velocity
@@ -17,8 +18,8 @@ class Problem:
 
     objective: Any
     mask: Network | None
-    weight_decay: Array | None
-    rates: Array | None = None
+    weight_decay: Any
+    rates: Any = None
     """Learning rate of every layer, None: 1."""
     project: bool = False
     """Whether the run goes on from the imbalances of the start at every output."""
@@ -28,7 +29,15 @@ class Problem:
 
     def of(self, objective: Any) -> "Problem":
         """The same of another objective."""
-        return replace(self, objective=objective)
+        return replaced(self, objective=objective)
+
+    def at_unit_rates(self, network: Network) -> "tuple[Problem, Network]":
+        """The same flow in V_l = W_l / sqrt(eta_l), whose rates are 1, and V of a network; for squared error."""
+        if self.rates is None:
+            return self, network
+        at_one = at_unit_rates(self.objective, network, self.rates)
+        decay = None if self.weight_decay is None else np.asarray(self.weight_decay) * np.asarray(self.rates)
+        return replaced(self, objective=at_one.objective, weight_decay=decay, rates=None), at_one.network
 
     def excess(self, W: Array) -> Array:
         """Loss above the smallest loss of any matrix, or the plain loss where that is unknown."""

@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .._arguments import check_times
+from ..layer_rates import network_at_unit_rates
 from ..network import Network
 from ..sequences import TaskSequence
 from ..trajectory import Statistics, Trajectory
@@ -36,7 +37,7 @@ def _in_sequence(flow: Callable, tasks: TaskSequence, network: Any, ts: Any, opt
         if options.get(name) is not None:
             raise ValueError(f"`{name}`: does not go with a sequence of tasks; leave it out")
     times, tasks_of = (None, None) if ts is None else _placed(tasks, ts)
-    runs, signs = [], kept_signs(network, options.get("mask"))
+    runs, signs = [], kept_signs(network_at_unit_rates(network, options.get("rates")), options.get("mask"))
     for k, (objective, duration) in enumerate(zip(tasks.objectives, tasks.durations, strict=True)):
         local = None if times is None else times[tasks_of == k] - tasks.starts[k]
         begins = network

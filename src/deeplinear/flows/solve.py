@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
 
-from .._arguments import check_decay, check_times, checks_arguments
+from .._arguments import check_decay, check_rates, check_times, checks_arguments
 from .._checks import check_whole
 from .._linalg import as_numpy
+from .._trees import replaced
 from ..masks import check_mask
 from ..network import Network
 from ..objectives import SquaredError, gradient_of, hessian_vector
@@ -32,6 +32,7 @@ from .ensemble import Ensemble, batch_of, spread
 from .horizon import latest
 from .native import METHODS, NativeRun, is_native
 from .problem import Problem
+from .rates import through_rates
 from .sequence import through_tasks
 
 FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
@@ -40,6 +41,7 @@ TIGHT = 1e-8  # rtol from which a method of order 8 takes fewer evaluations than
 
 
 @through_tasks
+@through_rates
 @checks_arguments
 def gradient_flow(
     objective: Callable | list | tuple,
@@ -49,7 +51,8 @@ def gradient_flow(
     rtol: float = 1e-6,
     atol: float | None = None,
     mask: Network | None = None,
-    weight_decay: float | Array = 0.0,
+    weight_decay: Any = 0.0,
+    rates: Any = None,
     solver: Any = "auto",
     adjoint: Any = None,
     progress: bool | Callable[[Any], None] = False,
@@ -64,8 +67,8 @@ def gradient_flow(
 ) -> Trajectory:
     r"""Gradient flow $\dot W_j = -\partial L / \partial W_j$ of a deep linear network from `network` at time 0.
 
-    $\dot W_j = W_{j+1:h}^T (-\nabla L(W)) W_{1:j-1}^T - \gamma W_j$ with $W = W_h \cdots W_1$, integrated by an
-    adaptive Runge-Kutta method in float64.
+    $\dot W_j = \eta_j (W_{j+1:h}^T (-\nabla L(W)) W_{1:j-1}^T - \gamma_j W_j)$ with $W = W_h \cdots W_1$,
+    integrated by an adaptive Runge-Kutta method in float64.
 
     - `ts`: increasing times >= 0 at which to keep the network, shape (time,). None: runs until the excess loss is
       `tolerance` times that of the start (or of the zero map, or of what varies about the mean, if smaller), until a
@@ -77,7 +80,8 @@ def gradient_flow(
       (None: rtol times 1e-9 of the largest layer). With `ts=None`, rtol is at most a tenth of the square root of the
       excess loss to be reached, relative to the zero map's.
     - `mask`: a `Network` of booleans, False holds an entry fixed. `weight_decay`: $\gamma$ of $\frac{\gamma}{2} \sum_j
-      \|W_j\|^2$.
+      \|W_j\|^2$, one number or one per layer. `rates`: $\eta_j$, by which the layers' slopes are multiplied, one per
+      layer or one for all (None: 1); what is conserved is $W_{j+1}^T W_{j+1} / \eta_{j+1} - W_j W_j^T / \eta_j$.
     - `solver`: "rock4" (stabilised explicit, order 4), "rodas4" (linearly implicit, order 4, for stiff stretches; also
       under the name "bdf"), "dopri8" (order 8, for tight tolerances), or "auto", which changes between them by cost; or
       any diffrax solver that estimates its error, such as `diffrax.Tsit5()`: it needs `ts` and runs in one piece.
@@ -132,7 +136,7 @@ def gradient_flow(
     2041-2054, and Hairer, Norsett and Wanner (1993), section II.5, for the methods.
     """
     started = time.perf_counter()
-    network, problem, batch = _check_problem(objective, network, mask, weight_decay, solver)
+    network, problem, batch = _check_problem(objective, network, mask, (weight_decay, rates), solver)
     traced = is_traced(problem.objective, network, problem, ts)
     rtol, least = _check_tolerances(rtol, atol, tolerance, problem.objective, network)
     times = None if ts is None else check_times(ts, increasing=True)
@@ -186,7 +190,7 @@ class Asked(NamedTuple):
 def _single(problem: Problem, network: Network, asked: Asked, room: Any, progress: Any) -> tuple[Outcome, Ending]:
     """Follows one network to its end and judges it; `room` is diffrax's where diffrax integrates."""
     times, rtol, tolerance, max_time = asked.times, asked.rtol, asked.tolerance, asked.max_time
-    engine, solver, begun = None, _solver(asked.solver, rtol), None
+    engine, solver, begun = None, asked.solver if room else _solver(asked.solver, rtol), None
     if room is None and not is_native(problem):
         engine = _jax_engine()
         marks, begun = engine.begin(engine.SOLVERS[solver], problem, network, rtol)
@@ -198,8 +202,9 @@ def _single(problem: Problem, network: Network, asked: Asked, room: Any, progres
             "`ts`: is None, but the smallest loss is not known in closed form here, so there is nothing to run to; "
             "give output times `ts` or a time limit `max_time`"
         )
-    fate = fate_of(problem, network, obstacles_of(problem, problem.objective))
-    bound = latest(problem, network, goal) if times is None and max_time is None else None
+    at_one, start = problem.at_unit_rates(network)
+    fate = fate_of(at_one, start, obstacles_of(at_one, at_one.objective))
+    bound = latest(at_one, start, goal) if times is None and max_time is None else None
     if room is not None:
         outcome = room.follow(problem, network, times, rtol, asked.least, asked.solver, asked.max_steps)
     else:
@@ -217,10 +222,11 @@ def _single(problem: Problem, network: Network, asked: Asked, room: Any, progres
         outcome = _outcome(outcome_at, fate, goal, times is None, saved is None)
     at, stand = float(outcome.ts[-1]), standing(problem.objective, outcome.last)
     ending = judge(outcome.kind, problem, stand, marks, at, outcome.gradient_norm, goal, asked.max_steps)
+    at_one, last = problem.at_unit_rates(outcome.last)
     if times is None:
-        ending = explained(ending, problem, (outcome.last, stand.W), goal, bound)
+        ending = explained(ending, at_one, (last, last.end_to_end), goal, bound)
     ending = fated(ending, fate, np.asarray(stand.W), goal)
-    return outcome, with_escape_rate(ending, problem.objective, outcome.last)
+    return outcome, with_escape_rate(ending, at_one.objective, last)
 
 
 def _outcome(follow: Callable, fate: Fate, goal: float | None, to_an_end: bool, anew: bool) -> Outcome:
@@ -246,6 +252,8 @@ def _checkpoint(problem: Problem, network: Network, asked: Asked) -> Checkpoint 
     names = {"ts": "times"} | {name: name for name in ("rtol", "atol", "tolerance", "max_time", "keep", "solver")}
     settings = {name: getattr(asked, field) for name, field in names.items()}
     settings |= {"mask": problem.mask, "weight_decay": problem.weight_decay, "project": problem.project}
+    if problem.rates is not None:
+        settings["rates"] = problem.rates
     return Checkpoint(asked.checkpoint, problem.objective, network, settings)
 
 
@@ -300,15 +308,16 @@ def _solver(name: str, rtol: float) -> str:
     return "dopri8" if name == "auto" and rtol < TIGHT else name
 
 
-def _check_problem(objective: Any, network: Any, mask: Any, weight_decay: Any, solver: Any):
+def _check_problem(objective: Any, network: Any, mask: Any, of_layers: tuple[Any, Any], solver: Any):
+    """The network in float64, the problem, and how many members there are; `of_layers` is weight decay and rates."""
     if isinstance(solver, str) and solver not in METHODS:
         raise ValueError(f"`solver`: got {solver!r}; give {', '.join(map(repr, METHODS))} or a diffrax solver")
     batch = batch_of(objective, network)
     network = jax.tree.map(lambda W: W if W.dtype == float else W.astype(float), network)
     if batch is not None:
         network = spread(network, batch)
-    mask, decay = check_mask(mask, network), check_decay(weight_decay)
-    return network, Problem(objective, mask, decay), batch
+    mask, decay = check_mask(mask, network), check_decay(of_layers[0], network.depth)
+    return network, Problem(objective, mask, decay, check_rates(of_layers[1], network.depth)), batch
 
 
 def _check_tolerances(rtol: float, atol: Any, tolerance: float, objective: Any, network: Network) -> tuple[float, Any]:
@@ -366,4 +375,4 @@ def _check_options(problem: Problem, checkpoint: Any, project: bool, elsewhere: 
         raise ValueError("`project`: diffrax's steps are not projected; leave it out, or give one of the own solvers")
     if problem.mask is not None or problem.weight_decay is not None:
         raise ValueError("`project`: with a mask or weight decay the imbalances are not conserved; leave it out")
-    return Problem(problem.objective, None, None, project=True)
+    return replaced(problem, project=True)
