@@ -26,7 +26,7 @@ def value(*static: str, init: bool = True) -> Callable[[C], C]:
     """
 
     def register(cls: C) -> C:
-        made = dataclass(frozen=True, eq=False, repr="__repr__" not in vars(cls), init=init)(cls)
+        made = dataclass(frozen=True, eq=False, repr=cls.__repr__ is object.__repr__, init=init)(cls)
         names = [field.name for field in fields(made)]  # pyright: ignore[reportArgumentType]
         branches = tuple(name for name in names if name not in static)
         keys = tuple(jax.tree_util.GetAttrKey(name) for name in branches)

@@ -142,7 +142,7 @@ def gradient_flow(
     times = None if ts is None else check_times(ts, increasing=True)
     _check_limits(max_time, max_steps, keep, threads)
     room = _with_diffrax() if traced or not isinstance(solver, str) else None
-    problem = _check_options(problem, checkpoint, project, room is not None, batch)
+    problem = _check_options(problem, network.depth, checkpoint, project, room is not None, batch)
     if batch is not None:
         shared = _shared_times(times, room)
         check_kept(network, len(shared), "`ts`")
@@ -364,7 +364,7 @@ def _check_limits(max_time: float | None, max_steps: int, keep: int, threads: in
         raise ValueError(f"`threads`: got {threads}; give at least 1, or leave it out for one per processor")
 
 
-def _check_options(problem: Problem, checkpoint: Any, project: bool, elsewhere: bool, batch: Any) -> Any:
+def _check_options(problem: Problem, depth: int, checkpoint: Any, project: bool, elsewhere: bool, batch: Any) -> Any:
     """The problem with its projection; `ValueError` for options where they do not apply."""
     if checkpoint is not None and (elsewhere or batch is not None):
         who = "an ensemble" if batch is not None else "a flow that diffrax integrates"
@@ -375,4 +375,4 @@ def _check_options(problem: Problem, checkpoint: Any, project: bool, elsewhere: 
         raise ValueError("`project`: diffrax's steps are not projected; leave it out, or give one of the own solvers")
     if problem.mask is not None or problem.weight_decay is not None:
         raise ValueError("`project`: with a mask or weight decay the imbalances are not conserved; leave it out")
-    return replaced(problem, project=True)
+    return replaced(problem, project=depth > 1)  # a single layer has no imbalance
