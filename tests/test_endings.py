@@ -231,7 +231,11 @@ NETWORK = random_network(WIDTHS)
         ((WHITE, NETWORK), {"rtol": float("nan")}, r"^`rtol`: got nan"),
         ((WHITE, NETWORK), {"atol": -1.0}, r"^`atol`: got -1\.0; give a finite number of at least 0"),
         ((WHITE, NETWORK), {"tolerance": 1e-15}, r"^`tolerance`: got 1e-15; .* from 1e-14 to 1"),
-        ((WHITE, NETWORK), {"weight_decay": -0.1}, r"^`weight_decay`: got -0\.1; give a finite number of at least 0"),
+        (
+            (WHITE, NETWORK),
+            {"weight_decay": -0.1},
+            r"^`weight_decay`: got -0\.1; give finite numbers of at least 0, one",
+        ),
         ((WHITE, NETWORK), {"solver": "euler"}, r"^`solver`: got 'euler'; give 'auto'"),
         ((WHITE, NETWORK), {"mask": NETWORK}, r"^`mask`: must be a Network of booleans with widths \(4, 5, 3\)"),
         ((WHITE, NETWORK), {"mask": Network([np.ones((3, 4), dtype=bool)])}, r"^`mask`: must be a Network of booleans"),

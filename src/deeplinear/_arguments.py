@@ -7,10 +7,10 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from ._arrays import floats, number, traced
 from ._checks import check_whole, shown
+from ._types import Array
 from .init.arguments import check_widths
 from .network import Network
 from .objectives import SquaredError

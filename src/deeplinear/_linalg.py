@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 from threadpoolctl import ThreadpoolController
 
 from ._second_moment import rank_tolerance
+from ._types import Array
 
 T = TypeVar("T")
 
@@ -26,6 +27,12 @@ def on_device(array: Any) -> Array:
 def namespace(array: Any) -> Any:
     """numpy for its own arrays, so that no shape is compiled, and JAX's for its own."""
     return np if isinstance(array, np.ndarray) else jnp
+
+
+def joined(parts: Sequence[Any], axis: int = 0) -> Any:
+    """Arrays one after another, numpy's where all of them are."""
+    xp = np if all(isinstance(part, np.ndarray) for part in parts) else jnp
+    return xp.concatenate(parts, axis=axis)
 
 
 def as_numpy(tree: T) -> T:

@@ -39,7 +39,7 @@ def value(*static: str, init: bool = True) -> Callable[[C], C]:
             leaves, others = flatten(instance)
             return tuple(zip(keys, leaves, strict=True)), others
 
-        def unflatten(others: tuple, leaves: tuple) -> Any:
+        def unflatten(others: Any, leaves: Any) -> Any:
             instance = object.__new__(made)
             set_fields(instance, **dict(zip(branches, leaves, strict=True)), **dict(zip(rest, others, strict=True)))
             return instance
@@ -61,3 +61,11 @@ def replaced(instance: V, **values: Any) -> V:
     made = object.__new__(type(instance))
     set_fields(made, **{field.name: getattr(instance, field.name) for field in fields(instance)} | values)  # pyright: ignore[reportArgumentType]
     return made
+
+
+def remembered(instance: Any, key: Any, make: Callable[[], V]) -> V:
+    """`make()`, computed once for a value that does not change; other values of its tree do not know it."""
+    memory = vars(instance).setdefault("_remembered", {})
+    if key not in memory:
+        memory[key] = make()
+    return memory[key]

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+Array = Any
+"""numpy's, JAX's, or one that JAX traces."""
 Matrix = Float[Any, "out in"]
 Scalar = Float[Any, ""]
 Key = PRNGKeyArray | int | np.integer

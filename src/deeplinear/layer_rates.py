@@ -17,13 +17,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from ._arguments import check_decay, check_rates, check_squared, checks_arguments
 from ._arrays import LARGEST, traced
 from ._checks import TOLERANCE, Check
 from ._linalg import on_device
 from ._trees import replaced, value
+from ._types import Array
 from .network import Network
 from .objectives import SquaredError
 

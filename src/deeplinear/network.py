@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from . import _wiring
 from ._arrays import real_matrix
@@ -16,6 +15,7 @@ from ._files import atomic_file
 from ._layer_order import check_chain, check_forward, check_module, in_given_order, in_natural_order
 from ._linalg import chain, on_device
 from ._trees import set_fields, value
+from ._types import Array
 from ._wiring import Skip
 
 

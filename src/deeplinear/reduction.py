@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from ._arguments import check_fit
 from ._invariant import Edge, extended, invariant_spans
 from ._linalg import chain, rank_tolerance
 from ._trees import value
+from ._types import Array
 from .network import Network
 from .objectives import SquaredError
 

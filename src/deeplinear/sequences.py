@@ -5,11 +5,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from ._arrays import number, shown, traced
 from ._trees import value
-from ._types import Matrix
+from ._types import Array, Matrix
 
 ROUNDING = 1e-12  # relative; a time that was added up otherwise may lie beyond the end by this much
 

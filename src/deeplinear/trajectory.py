@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from ._arrays import position
 from ._trees import value
+from ._types import Array
 from .network import Network
 
 AT_ONCE = 2**24

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
 
 from .._arguments import check_decay, check_single
+from .._types import Array
 from ..masks import check_mask
 from ..network import Network
 

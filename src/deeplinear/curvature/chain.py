@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from .._linalg import product
+from .._types import Array
 from ..objectives import gradient_of
 from .arguments import Point
 

@@ -7,9 +7,9 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from .._linalg import product
+from .._types import Array
 from ..network import Network
 from .arguments import Point
 from .chain import Chain, Layer, chain_of, gradient_at, oriented

@@ -7,9 +7,10 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import checks_arguments
+from .._types import Array
 from ..network import Network
 from .arguments import Point, check_size, checked
 from .chain import chain_of

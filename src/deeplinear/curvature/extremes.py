@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from .._arguments import checks_arguments
 from .._checks import check_whole
 from .._linalg import one_thread
+from .._types import Array
 from ..network import Network
 from .arguments import Point, check_concrete, checked
 from .coordinates import Coordinates, noise_of, scattered

@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from .._arguments import checks_arguments
 from .._linalg import product
-from .._types import Matrix, Scalar
+from .._types import Array, Matrix, Scalar
 from ..network import Network
 from .arguments import Point, checked, direction_of
 from .chain import flip, gradient_at, oriented
@@ -37,7 +36,7 @@ def loss(objective: Any, network: Network, weight_decay: Any = 0.0) -> Scalar:
     0.5
     """
     value = objective(network.end_to_end)
-    if not isinstance(weight_decay, Array) and not weight_decay:
+    if not isinstance(weight_decay, jax.Array) and not weight_decay:
         return value
     return value + weight_decay / 2 * sum(jnp.sum(W**2) for W in network.weights)
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array
 
 from .._arguments import checks_arguments
+from .._types import Array
 from ..network import Network
 from .arguments import Point, checked, direction_of, masked
 from .chain import Chain, Layer, chain_of, gradient_at, oriented

@@ -9,10 +9,9 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
 
 from .._arguments import checks_arguments
-from .._types import Scalar
+from .._types import Array, Scalar
 from ..network import Network
 from .arguments import Point, checked, masked
 from .chain import chain_of

@@ -5,10 +5,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from .._linalg import product
-from .._types import Matrix, Scalar
+from .._types import Array, Matrix, Scalar
 
 
 class SampledError(eqx.Module):

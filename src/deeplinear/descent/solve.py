@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
 
 from .._arguments import check_decay, checks_arguments
-from .._types import Key
+from .._types import Array, Key
 from ..masks import check_mask
 from ..network import Network
 from ..objectives import SquaredError

@@ -9,8 +9,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
+from .._types import Array
 from ..network import Network
 from ..running.compiling import as_suits, in_one_kernel, jitted
 from ..running.fields import velocity

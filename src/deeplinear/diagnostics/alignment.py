@@ -3,10 +3,11 @@
 from itertools import pairwise
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import checks_arguments
 from .._linalg import thin_svd
+from .._types import Array
 from ..network import Network
 from .labels import labelled
 

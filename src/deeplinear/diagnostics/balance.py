@@ -6,9 +6,10 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import check_rates, checks_arguments
+from .._types import Array
 from ..layer_rates import network_at_unit_rates
 from ..network import Network
 from .labels import labelled

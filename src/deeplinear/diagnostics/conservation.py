@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from .._arguments import checks_arguments
+from .._types import Array
 from ..layer_rates import network_at_unit_rates
 from ..network import Network
 from .balance import imbalance

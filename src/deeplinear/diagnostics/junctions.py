@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import checks_arguments
 from .._linalg import thin_svd
+from .._types import Array
 from ..layer_rates import network_at_unit_rates
 from ..network import Network
 from .alignment import alignment

@@ -5,10 +5,9 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array
 
 from .._arguments import check_ends, checks_arguments
-from .._types import Scalar
+from .._types import Array, Scalar
 from ..network import Network
 from .labels import labelled
 from .tangent import TangentKernel, ntk

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import checks_arguments
-from .._types import Scalar
+from .._types import Array, Scalar
 from ..network import Network
 from ..objectives import SquaredError
 from .balance import imbalance

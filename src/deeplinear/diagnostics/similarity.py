@@ -8,12 +8,13 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import checks_arguments
 from .._arrays import floats, number
 from .._checks import check_whole
 from .._linalg import on_device
+from .._types import Array
 from ..network import Network
 from .labels import labelled
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import check_ends, checks_arguments
-from .._types import Scalar
+from .._types import Array, Scalar
 from ..conventions import HALF_MEAN, LossScale
 from ..network import Network
 from ..objectives import SquaredError

@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .. import _memory
 from .._arguments import checks_arguments
 from .._arrays import floats, position
 from .._linalg import on_device
+from .._types import Array
 from ..network import Network
 
 DENSE = 1024  # rows up to which `spectrum` forms the matrix: 8 MB, a quarter of a second

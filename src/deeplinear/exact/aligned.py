@@ -8,9 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import checks_arguments
+from .._types import Array
 from ..frames import shared_frames
 from ..network import Network
 from ..objectives import SquaredError

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
 
 from .._arguments import checks_arguments
+from .._types import Array
 from ..layer_rates import at_unit_rates, objective_at_unit_rates
 from ..network import Network
 from ..sequences import ROUNDING, TaskSequence

@@ -9,9 +9,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import checks_arguments
+from .._types import Array
 from ..decayed_modes import decay_thresholds as decay_thresholds
 from ..decayed_modes import decayed_fixed_points as decayed_fixed_points
 from ..layer_rates import network_at_unit_rates, shared_decay

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array
 
 from .._linalg import computed_once
+from .._types import Array
 
 SIDE_BY_SIDE = 8  # largest rank at which several times are evaluated together
 SEQUENTIAL = 32  # up to this rank the pivots are found one by one; above, a guess of all of them is tried first

@@ -18,13 +18,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from scipy.integrate import DOP853
 
 from .._arguments import checks_arguments
 from .._arrays import LARGEST, floats
 from .._checks import check_whole
 from .._linalg import on_device, rank_tolerance
+from .._types import Array
 from ..network import Network
 from ..objectives import SquaredError
 from ..trajectory import Trajectory

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array
 
+from .._types import Array
 from .riccati import Flow
 
 NODES, GAUSS = (np.array(x) for x in np.polynomial.legendre.leggauss(8))

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array
 
 from .._arguments import check_times, checks_arguments
 from .._arrays import traced
 from .._linalg import thin_svd
+from .._types import Array
 from ..layer_rates import shared_decay
 from ..network import Network
 from ..objectives import SquaredError

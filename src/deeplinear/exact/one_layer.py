@@ -6,9 +6,10 @@ from typing import Any, overload
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import checks_arguments
+from .._types import Array
 from ..layer_rates import shared_decay
 from ..network import Network
 from ..objectives import SquaredError

@@ -12,9 +12,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import check_times
+from .._types import Array
 from ..network import Network
 from ..objectives import SquaredError
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array
 
+from .._types import Array
 from ..layer_rates import UnitRates, at_unit_rates, of_unit_rates
 from ..network import Network
 from ..objectives import SquaredError

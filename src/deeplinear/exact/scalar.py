@@ -11,7 +11,8 @@ Source: Saxe, McClelland & Ganguli (2014), section 1.3 and its appendix (hyperbo
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+
+from .._types import Array
 
 DIRECT = 0.5  # up to this change, relative, of g^2 the weights are moved, and not rebuilt from p and q
 FAR = 1400.0  # |ln g^2| of weights that are not 0 stays below

@@ -4,11 +4,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arguments import checks_arguments
 from .._arrays import LARGEST, floats, number, traced
 from .._checks import check_whole
+from .._types import Array
 from ..network import Network
 from ..objectives import SquaredError
 from .assumptions import TOLERANCE, Check, require

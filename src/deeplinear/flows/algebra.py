@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
+from .._types import Array
 from ..network import Network
 
 
@@ -55,9 +55,14 @@ def layer_sizes(network: Network) -> np.ndarray:
 
 
 def _row_norms(rows: np.ndarray) -> Any:
-    """Lengths of rows, in units of the power of 2 next to their largest entry, which rounds nothing."""
+    """Lengths of rows; where squares are beyond float64 in units of the power of 2 next to their largest entry."""
+    with np.errstate(over="ignore", under="ignore"):
+        plain = np.sqrt(np.sum(np.square(rows), axis=-1))
+    usual = (plain > 1e-140) & (plain < 1e150)
+    if usual.all():
+        return plain
     unit = np.exp2(np.floor(np.log2(np.maximum(np.abs(rows).max(axis=-1), np.finfo(float).tiny))))
-    return unit * np.sqrt(np.sum(np.square(rows / unit[..., None]), axis=-1))
+    return np.where(usual, plain, unit * np.sqrt(np.sum(np.square(rows / unit[..., None]), axis=-1)))
 
 
 def size_of(network: Network) -> np.ndarray:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
+from .._types import Array
 from ..network import Network
 from . import stabilised
 from .rosenbrock import Rosenbrock

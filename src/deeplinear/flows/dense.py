@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from .._linalg import are_fused
+from .._types import Array
 from ..network import Network
 
 IN_ONE_KERNEL = 4  # weights up to which it pays there

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array
 
+from .._types import Array
 from ..network import Network
 from .algebra import combine, layer_norms, norm, plus, relative_norm
 

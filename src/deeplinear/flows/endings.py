@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.core import Tracer
 
+from .._trees import remembered
 from ..network import Network
 from ..objectives import SquaredError
 from ..obstructions import FULL_RANK, Obstacles, Obstruction, has_sign, kept_sign_of
@@ -80,7 +81,10 @@ def fate_of(problem: Problem, start: Network, obstacles: Obstacles | None) -> Fa
 def obstacles_of(problem: Problem, objective: Any) -> Obstacles | None:
     """What obstructs starts of a problem with this objective; None where nothing is known of it."""
     whole = problem.mask is None and problem.weight_decay is None
-    return Obstacles(objective) if whole and isinstance(objective, SquaredError) else None
+    if not (whole and isinstance(objective, SquaredError)):
+        return None
+    host = objective.on_host
+    return remembered(host, "obstacles", lambda: Obstacles(host))
 
 
 def judge(

@@ -87,7 +87,7 @@ class Ensemble:
         max_steps: int,
     ):
         self.solver, self.times, self.tolerance, self.max_steps = solver, times, tolerance, max_steps
-        self.problem, self.network, self.objective = as_numpy(problem), as_numpy(network), problem.objective
+        self.problem, self.network, self.objective = problem.on_host(), as_numpy(network), problem.objective
         self.rtol, self.atol = tolerances
         self.apart = self.problem.objective.optimum.ndim == 3
         self.obstacles = None if self.apart else self._obstacles(self.problem)
@@ -125,9 +125,9 @@ class Ensemble:
                 self._stop()
                 raise
         steps, evaluations, rejected = self.costs.sum(axis=1).tolist()
-        networks = jax.tree.unflatten(jax.tree.structure(self.network), [jax.device_put(W) for W in self.outputs])
+        networks = jax.tree.unflatten(jax.tree.structure(self.network), self.outputs)
         statistics = Statistics(steps, evaluations, rejected, METHODS[self.solver], time.perf_counter() - started)
-        return Trajectory(jax.device_put(self.times), networks, tuple(self.endings), statistics, self.objective)
+        return Trajectory(self.times, networks, tuple(self.endings), statistics, self.objective)
 
     def _obstacles(self, problem: Problem) -> Obstacles | None:
         at_one, _ = problem.at_unit_rates(jax.tree.map(lambda W: W[0], self.network))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from .._linalg import as_numpy
+from .._trees import remembered
 from ..dynamics import engine, library
 from ..network import Network
 from ..objectives import SquaredError
@@ -34,11 +34,11 @@ def is_native(problem: Problem) -> bool:
 
 def engine_problem(problem: Problem, depth: int) -> engine.Problem:
     """A squared error with its mask, decay and rates as the engine takes it."""
-    objective = as_numpy(problem.objective)
+    objective = problem.objective.on_host
     per_layer = lambda value: None if value is None else np.broadcast_to(np.asarray(value, dtype=float), (depth,))
     return engine.Problem(
         objective.optimum,
-        _root(objective),
+        remembered(objective, "root", lambda: _root(objective)),
         float(objective.factor),
         per_layer(problem.rates),
         per_layer(problem.weight_decay),

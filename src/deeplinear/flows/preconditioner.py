@@ -18,9 +18,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from .._linalg import are_fused
+from .._types import Array
 from ..network import Network
 from ..objectives import SquaredError
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array
 
+from .._linalg import as_numpy
 from .._trees import replaced, value
+from .._types import Array
 from ..layer_rates import at_unit_rates
 from ..network import Network
 from ..objectives import knows_minimum
@@ -30,6 +31,10 @@ class Problem:
     def of(self, objective: Any) -> "Problem":
         """The same of another objective."""
         return replaced(self, objective=objective)
+
+    def on_host(self) -> "Problem":
+        """The same of a squared error with numpy's arrays."""
+        return replaced(self, objective=self.objective.on_host, mask=as_numpy(self.mask))
 
     def at_unit_rates(self, network: Network) -> "tuple[Problem, Network]":
         """The same flow in V_l = W_l / sqrt(eta_l), whose rates are 1, and V of a network; for squared error."""

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from .._linalg import product
+from .._types import Array
 from ..network import Network
 
 PASSES = 8  # of Newton's method, at most; one or two where the layers have no nearly flat directions

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
+from .._types import Array
 from ..network import Network
 from .algebra import combine, layer_norms, norm, plus, relative_norm
 from .dense import Solver, dense_solver, pays

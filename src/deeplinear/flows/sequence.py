@@ -5,11 +5,11 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
 from .._arguments import check_times
+from .._linalg import joined
 from ..layer_rates import network_at_unit_rates
 from ..network import Network
 from ..sequences import TaskSequence
@@ -48,8 +48,8 @@ def _in_sequence(flow: Callable, tasks: TaskSequence, network: Any, ts: Any, opt
             runs[-1] = (runs[-1][0][1:], _later(run))
         if _stopped(run):
             break
-    networks = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=-3), *(run.networks for _, run in runs))
-    whole = jnp.concatenate([at for at, _ in runs]) if times is None or _stopped(runs[-1][1]) else jnp.asarray(times)
+    networks = jax.tree.map(lambda *parts: joined(parts, -3), *(run.networks for _, run in runs))
+    whole = joined([at for at, _ in runs]) if times is None or _stopped(runs[-1][1]) else times
     last = runs[-1][1]
     return Trajectory(whole, networks, last.ending, _together([run for _, run in runs]), tasks)
 
@@ -115,9 +115,9 @@ def _later(run: Trajectory) -> Trajectory:
 
 def _joined(run: Trajectory, tail: Trajectory) -> Trajectory:
     """A run that was over early, and the rest of its time."""
-    networks = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=-3), run.networks, tail.networks)
+    networks = jax.tree.map(lambda *parts: joined(parts, -3), run.networks, tail.networks)
     statistics = _together([run, tail])
-    return Trajectory(jnp.concatenate([run.ts, run.ts[-1] + tail.ts]), networks, tail.ending, statistics)
+    return Trajectory(joined([run.ts, run.ts[-1] + tail.ts]), networks, tail.ending, statistics)
 
 
 def _together(runs: list[Trajectory]) -> Statistics | None:

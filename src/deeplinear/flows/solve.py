@@ -162,13 +162,12 @@ def gradient_flow(
     if reduction is not None:
         network, problem = reduction.network, problem.of(reduction.objective)
     if is_native(problem):
-        network, problem = as_numpy((network, problem))  # nothing around the engine waits for a compiler
+        network, problem = as_numpy(network), problem.on_host()  # nothing around the engine waits for a compiler
     check_kept(network, keep if times is None else len(times), "`keep`" if times is None else "`ts`")
     outcome, ending = _single(problem, network, asked, room, progress)
     steps, evaluations, rejected, name = outcome.counts
     statistics = Statistics(steps, evaluations, rejected, name, time.perf_counter() - started, network.widths)
-    ts, networks = jax.device_put((outcome.ts, outcome.networks))
-    return Trajectory(ts, networks, ending, statistics, objective, reduction)
+    return Trajectory(outcome.ts, outcome.networks, ending, statistics, objective, reduction)
 
 
 class Asked(NamedTuple):

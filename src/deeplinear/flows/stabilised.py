@@ -23,8 +23,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
+from .._types import Array
 from ..network import Network
 from .algebra import combine, layer_norms, norm, plus, relative_norm, scaled
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
+from .._types import Array
 from ..network import Network
 from ..running.fields import sensitivity
 from .algebra import norm

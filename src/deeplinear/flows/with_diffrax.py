@@ -12,8 +12,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
+from .._types import Array
 from ..network import Network
 from ..trajectory import Trajectory
 from .algebra import norm

@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from .. import _memory
 from .._arrays import floats, number, traced
 from .._checks import check_whole, shown
 from .._linalg import on_device
-from .._types import Key
+from .._types import Array, Key
 
 DRAWN = 3
 """Copies of a network that exist while it is drawn: random bits, numbers, and numbers times their scale."""

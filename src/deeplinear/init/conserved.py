@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
 
 from .._arrays import floats, number
 from .._linalg import from_svd, haar
-from .._types import Key
+from .._types import Array, Key
 from ..network import Network
 from .arguments import check_drawn, check_key, check_product, check_scale
 from .fibre import aligned_pair, random_chain, random_orthogonal

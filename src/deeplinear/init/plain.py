@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from .._arrays import floats, number
 from .._linalg import from_svd, haar, thin_svd
-from .._types import Key
+from .._types import Array, Key
 from ..network import Network
 from ..objectives import SquaredError
 from .arguments import check_drawn, check_key, check_product, check_scale

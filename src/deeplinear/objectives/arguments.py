@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array
 
 from .._arrays import LARGEST, floats, readable, traced
 from .._checks import check_whole, shown
 from .._linalg import on_device
+from .._types import Array
 
 MOST = 2**31 - 1
 

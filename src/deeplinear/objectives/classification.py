@@ -5,11 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arrays import classes as named_classes
 from .._arrays import floats, traced
 from .._trees import value
+from .._types import Array
 from .arguments import indices, samples
 from .samples import SampleLoss
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from .._arrays import booleans, floats, place, readable, traced
 from .._trees import set_fields, value
-from .._types import Matrix, Scalar
+from .._types import Array, Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
 from .arguments import as_map, check_shape, indices, numbers
 from .measurements import placed

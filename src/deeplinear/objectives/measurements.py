@@ -6,10 +6,11 @@ Each has `__call__(W)` (n,), its adjoint $z \mapsto \sum_i z_i B_i$ (d_y, d_x), 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from .._linalg import are_fused, product
 from .._trees import value
+from .._types import Array
 
 CHUNK = 2**22  # numbers of a dense piece of measurements
 LARGEST = 3000  # equations or unknowns, the fewer, up to which least squares is solved by a factorisation

@@ -3,10 +3,11 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arrays import number
 from .._trees import set_fields, value
+from .._types import Array
 from .arguments import samples
 from .samples import SampleLoss
 

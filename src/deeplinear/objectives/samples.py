@@ -4,11 +4,11 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._linalg import product
 from .._trees import set_fields
-from .._types import Matrix, Scalar
+from .._types import Array, Matrix, Scalar
 from .arguments import as_map
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .._arrays import traced
 from .._trees import set_fields, value
-from .._types import Matrix, Scalar
+from .._types import Array, Matrix, Scalar
 from ..conventions import HALF_MEAN, LossScale
 from .arguments import as_map, check_shape, indices, numbers
 from .measurements import Dense, Entries, Measurements, RankOne, fitted

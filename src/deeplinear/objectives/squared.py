@@ -1,5 +1,6 @@
 """The squared error of a linear map: everything about it has a closed form."""
 
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 
 from .._arrays import floats, traced
 from .._checks import check_whole
-from .._linalg import from_svd, namespace, on_device, product, psd_root, rank_tolerance, thin_svd
+from .._linalg import as_numpy, from_svd, namespace, on_device, product, psd_root, rank_tolerance, thin_svd
 from .._second_moment import SecondMoment
 from .._trees import set_fields, value
 from .._types import Matrix, Scalar
@@ -223,12 +224,17 @@ class SquaredError:
         """Whether E[x x^T] is so ill-conditioned that only its root is kept, and products go through that."""
         return self._sigma_xx is None and self._root_xx is not None
 
-    @property
+    @cached_property
+    def on_host(self) -> "SquaredError":
+        """The same with numpy's arrays: its methods then compute in numpy."""
+        return self if isinstance(self.optimum, np.ndarray) else as_numpy(self)
+
+    @cached_property
     def second_moment(self) -> SecondMoment:
         """What is known of E[x x^T]: rank, variances, axes; on the host."""
-        if self._sigma_xx is not None:
-            return SecondMoment.of(np.asarray(self._sigma_xx))
-        return SecondMoment.of_root(np.asarray(self.root_xx))
+        if self.on_host is not self:
+            return self.on_host.second_moment
+        return SecondMoment.of_root(self.root_xx) if self._sigma_xx is None else SecondMoment.of(self._sigma_xx)
 
     @property
     def input_spectrum(self) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ from jax.core import Tracer
 
 from .. import _memory
 from ..network import Network
+from ..objectives import SquaredError
 
 WORKING = 12
 """Copies of a network that a method works with: slopes, stages, the state before a step."""
@@ -30,6 +31,8 @@ def is_traced(objective: Any, network: Network, *others: Any) -> bool:
     """Whether JAX is tracing this call: no number can be looked at, and the whole run has to be JAX code."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((objective, network, others))):
         return True
+    if isinstance(objective, SquaredError):  # made of arrays alone; numpy computes with them, wherever it is asked
+        return False
     if isinstance(jax.device_put(0.0), Tracer):  # inside `jax.jit` even constants become tracers
         return True
     # a plain function may have closed over a tracer; its value shows it

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from .._linalg import are_fused, chain, product
+from .._types import Array
 from ..network import Network
 from ..objectives import gradient_of
 

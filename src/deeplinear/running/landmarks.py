@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._linalg import as_numpy, namespace, thin_svd
+from .._trees import remembered
 from ..network import Network
 from ..objectives import SquaredError, gradient_of, knows_minimum
 from .compiling import jitted
 from .packing import Packed
 
+EPS = float(np.finfo(np.float64).eps)
 FINEST_TOLERANCE = 1e-14  # smallest excess loss to be asked for, relative to what there is to explain
 FINEST_WEIGHTS = 1e-12  # error of the end-to-end matrix, relative, that float64 can be asked for
 ROUNDING = 1e-14  # share of a loss that rounding of its parts can be
@@ -107,16 +109,19 @@ class Landmarks(NamedTuple):
 
 def landmarks(objective: Any, network: Network) -> Landmarks:
     """The landmarks of a run that starts at `network`."""
-    if isinstance(objective, SquaredError):
-        with np.errstate(over="ignore", invalid="ignore"):  # a start may be beyond float64
-            return marks_of(survey(as_numpy(objective), as_numpy(network)))
-    return marks_of(_survey(objective, network))
+    if not isinstance(objective, SquaredError):
+        return marks_of(_survey(objective, network))
+    host, W, rank = objective.on_host, as_numpy(network).end_to_end, network.max_rank
+    with np.errstate(over="ignore", invalid="ignore"):  # a start may be beyond float64
+        of_zero = remembered(host, ("landmarks", rank), lambda: marks_of(_survey_at(host, 0 * W, rank)))
+        noise = of_zero.noise / 2 + EPS * float(np.linalg.norm(host.gradient(W)))
+        return of_zero._replace(noise=noise, excess=float(host.excess(W, rank)))
 
 
 def marks_of(surveyed: tuple) -> Landmarks:
     """The landmarks in what `survey` returns."""
     at_start, at_zero, ahead, known = surveyed
-    noise = float(np.finfo(np.float64).eps) * (float(at_start) + float(at_zero))
+    noise = EPS * (float(at_start) + float(at_zero))
     if known is None:
         return Landmarks(noise, float(ahead), None, None, 0.0, None, None)
     excess, of_zero, tail, explainable, modes = known
@@ -133,8 +138,11 @@ def marks_of(surveyed: tuple) -> Landmarks:
 
 def survey(objective: Any, network: Network) -> tuple:
     """Gradients at the start and at zero; sizes, losses and modes where the objective has closed forms, else None."""
-    gradient, W, rank = gradient_of(objective), network.end_to_end, network.max_rank
-    xp = namespace(W)
+    return _survey_at(objective, network.end_to_end, network.max_rank)
+
+
+def _survey_at(objective: Any, W: Any, rank: int) -> tuple:
+    gradient, xp = gradient_of(objective), namespace(W)
     norm, zero = xp.linalg.norm, xp.zeros_like(W)
     sizes = norm(gradient(W)), norm(gradient(zero)), _size_ahead(objective, zero)
     if not knows_minimum(objective, rank):
@@ -184,7 +192,7 @@ def standing(objective: Any, network: Network) -> Standing:
     """`stand_of` on the host: compiled once per shape, but for squared error, which numpy computes."""
     if isinstance(objective, SquaredError):
         with np.errstate(over="ignore", invalid="ignore"):  # a run may end beyond float64
-            return stand_of(as_numpy(objective), as_numpy(network))
+            return stand_of(objective.on_host, as_numpy(network))
     return _standing(objective, network).unpack()
 
 

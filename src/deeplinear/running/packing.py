@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from .._trees import value
+from .._types import Array
 
 
 @dataclass(frozen=True)

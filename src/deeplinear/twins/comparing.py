@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array
 
 from .. import records
 from .._arguments import checks_arguments
 from .._arrays import floats
 from .._dataset import Dataset
+from .._types import Array
 from ..conventions import HALF_MEAN, TIME_UNIT, LossScale
 from ..flows.solve import gradient_flow
 from ..learning import first_crossings

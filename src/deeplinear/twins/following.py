@@ -13,11 +13,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from .._arguments import check_ends, check_times, checks_arguments
 from .._arrays import floats
 from .._checks import check_whole
+from .._types import Array
 from ..conventions import HALF_MEAN, LossScale
 from ..data import check_samples
 from ..network import Network

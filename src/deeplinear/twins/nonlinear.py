@@ -7,11 +7,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from .._arguments import checks_arguments
 from .._arrays import floats
 from .._linalg import on_device
+from .._types import Array
 from ..network import Network
 
 
