@@ -234,7 +234,7 @@ NETWORK = random_network(WIDTHS)
         (
             (WHITE, NETWORK),
             {"weight_decay": -0.1},
-            r"^`weight_decay`: got -0\.1; give finite numbers of at least 0, one",
+            r"^`weight_decay`: got -0\.1; give finite numbers of at least 0",
         ),
         ((WHITE, NETWORK), {"solver": "euler"}, r"^`solver`: got 'euler'; give 'auto'"),
         ((WHITE, NETWORK), {"mask": NETWORK}, r"^`mask`: must be a Network of booleans with widths \(4, 5, 3\)"),

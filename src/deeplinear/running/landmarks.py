@@ -111,8 +111,9 @@ def landmarks(objective: Any, network: Network) -> Landmarks:
     """The landmarks of a run that starts at `network`."""
     if not isinstance(objective, SquaredError):
         return marks_of(_survey(objective, network))
-    host, W, rank = objective.on_host, as_numpy(network).end_to_end, network.max_rank
+    host, rank = objective.on_host, network.max_rank
     with np.errstate(over="ignore", invalid="ignore"):  # a start may be beyond float64
+        W = as_numpy(network).end_to_end
         of_zero = remembered(host, ("landmarks", rank), lambda: marks_of(_survey_at(host, 0 * W, rank)))
         noise = of_zero.noise / 2 + EPS * float(np.linalg.norm(host.gradient(W)))
         return of_zero._replace(noise=noise, excess=float(host.excess(W, rank)))
