@@ -107,7 +107,7 @@ def test_networks_that_do_not_fit_are_named_with_the_objective(f):
 def test_one_number_where_one_belongs(value):
     network = dl.Network(LAYERS)
     for name, f in {
-        "weight_decay": lambda v: dl.gradient_flow(WHITE, network, ts=[0.0, 0.1], weight_decay=v),
+        "weight_decay": lambda v: dl.gradient_descent(WHITE, network, 0.1, 2, weight_decay=v),
         "rtol": lambda v: dl.gradient_flow(WHITE, network, ts=[0.0, 0.1], rtol=v),
         "scale": lambda v: dl.init.gaussian(0, (2, 2), v),
         "tolerance": lambda v: dl.exact.solve(WHITE, network, tolerance=v),
@@ -116,6 +116,15 @@ def test_one_number_where_one_belongs(value):
         "deviation": lambda v: dl.generalisation.spiked_modes([4.0], 10, 10, v),
     }.items():
         refuses(rf"^`{name}`: got .*; give ", f, value)
+
+
+@pytest.mark.parametrize("value", [[0.1, 0.2, 0.3], np.ones(1), np.ones((2, 1)), "0.1", np.nan, 1j, [0.1, -0.1]])
+def test_one_number_or_one_per_layer(value):
+    network = dl.Network(LAYERS)
+    assert network.depth == 2
+    for name in ("weight_decay", "rates"):
+        f = lambda v, name=name: dl.gradient_flow(WHITE, network, ts=[0.0, 0.1], **{name: v})
+        refuses(rf"^`{name}`: (got|has) .*; give ", f, value)
 
 
 HOSTILE = {

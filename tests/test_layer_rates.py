@@ -492,7 +492,7 @@ def test_a_network_that_is_balanced_without_rates_is_refused_with_them():
         ([np.inf, 1.0], "has inf at place 1"),
         ([[1.0, 2.0]], r"has shape \(1, 2\); give an array \(layer,\)"),
         ([], r"has shape \(0,\)"),
-        ("fast", "has the text 'fast'"),
+        ("fast", "got 'fast'; give finite numbers above 0"),
         ([1.0, None], "has a missing value at place 2"),
         ({1: 2.0}, "got {1: 2.0}"),
         (1e-200, "the square root of one of them is not within"),

@@ -196,6 +196,8 @@ def check_decay(weight_decay: Any, depth: int | None = None) -> Array | None:
 
     With `depth` it may also be one number per layer, and comes as (depth,); None where no layer decays.
     """
+    if isinstance(weight_decay, float) and weight_decay == 0:
+        return None
     if depth is None:
         decay = number("weight_decay", weight_decay, "a finite number of at least 0", low=0.0)
     else:
@@ -221,17 +223,20 @@ def check_rates(rates: Any, depth: int) -> Any:
 def _per_layer(name: str, value: Any, depth: int, wanted: str, **limits: Any) -> Any:
     """(depth,) of one number per layer or of one for all; `limits` are those of `number`."""
     wanted = f"{wanted}, one per layer or one for all"
-    array = floats(name, value, (0, 1), "(layer,)", instead=f"give {wanted}")
-    if array.ndim and len(array) != depth:
+    if not hasattr(value, "__len__") or isinstance(value, str) or getattr(value, "ndim", 1) == 0:
+        one = number(name, value, wanted, **limits)
+        return jnp.broadcast_to(one, (depth,)) if traced(one) else np.full(depth, one)
+    array = floats(name, value, 1, "(layer,)", instead=f"give {wanted}")
+    if len(array) != depth:
         raise ValueError(f"`{name}`: got {len(array)} numbers for {depth} layers; give {wanted}")
     if traced(array):
-        return jnp.broadcast_to(array, (depth,))
-    for l, x in enumerate(np.atleast_1d(array), start=1):
+        return array
+    for l, x in enumerate(array.tolist(), start=1):
         try:
-            number(name, float(x) if array.ndim else value, wanted, **limits)
+            number(name, x, wanted, **limits)
         except ValueError as error:
-            raise ValueError(str(error).replace(";", f" for layer {l};", 1) if array.ndim else str(error)) from None
-    return np.broadcast_to(array, (depth,)).copy()
+            raise ValueError(str(error).replace(";", f" for layer {l};", 1)) from None
+    return array.copy()
 
 
 def check_times(ts: Any, name: str = "ts", *, increasing: bool = False, single: bool = False) -> Any:

@@ -24,6 +24,7 @@ LARGEST = 1e75
 """Samples and targets up to here: squares of their second moments stay within float64."""
 LISTS = (list, tuple)
 PLAIN = (bool, int, float)
+UNTRACED = (np.ndarray, np.generic, int, float, str, type(None))
 
 
 def traced(*values: Any) -> bool:
@@ -31,11 +32,17 @@ def traced(*values: Any) -> bool:
     jax = sys.modules.get("jax")
     if jax is None:
         return False
+    trees = []
+    for value in values:
+        if isinstance(value, jax.Array):
+            if isinstance(value, jax.core.Tracer):
+                return True
+        elif not isinstance(value, UNTRACED) and not hasattr(value, "__next__"):
+            trees.append(value)
     try:
-        leaves = jax.tree.leaves([value for value in values if not hasattr(value, "__next__")])
+        return bool(trees) and any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
     except (TypeError, ValueError):  # a mapping whose keys have no order is no tree
         return False
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
 def readable(name: str, value: Any, part: str = "") -> np.ndarray:

@@ -215,6 +215,7 @@ class Run:
         self._handle = c_void_p()
         self._engine = load()
         self._stop = c_int32(0)
+        self._summary: Summary | None = None
         packed = _Packed(problem, _shapes(weights))
         self.shapes, self._logs = packed.shapes, settings.log > 0
         self._size = sum(rows * columns for rows, columns in self.shapes)
@@ -258,11 +259,11 @@ class Run:
 
         Where a single step may take long the main thread lets the engine work beside it and looks for Ctrl-C.
         """
-        self._stop.value = 0
+        self._stop.value, self._summary = 0, None
         arguments = self._handle, steps, SEGMENT_SECONDS if seconds is None else seconds, byref(self._stop)
         if self._short or threading.current_thread() is not threading.main_thread():
             self._engine.call["advance"](*arguments)
-            return self.summary()
+            return self._looked()
         over = threading.Event()  # not `join`: Ctrl-C in it makes threads look dead (Python 3.11)
 
         def work() -> None:
@@ -279,13 +280,17 @@ class Run:
         finally:  # KeyboardInterrupt where nobody handles it
             self.stop()
             over.wait()
-        return self.summary()
+        return self._looked()
 
     def summary(self) -> Summary:
         """Where the run stands."""
+        return self._summary or self._looked()
+
+    def _looked(self) -> Summary:
         c = CSummary()
         self._engine.call["summarise"](self._handle, byref(c))
-        return Summary(*(getattr(c, name) for name in Summary._fields))
+        self._summary = Summary(*(getattr(c, name) for name in Summary._fields))
+        return self._summary
 
     def outputs(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Times (count,) and stacked layers (count, d_l, d_{l-1}) of the last segment."""
@@ -317,6 +322,7 @@ class Run:
         state = np.ascontiguousarray(state, dtype=float)
         if state.shape != (self._engine.call["state_size"](self._handle),):
             raise ValueError(REFUSALS[5])
+        self._summary = None
         _refuse(self._engine.call["state_import"](self._handle, state.ctypes.data))
 
 

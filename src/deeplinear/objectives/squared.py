@@ -232,9 +232,9 @@ class SquaredError:
     @cached_property
     def second_moment(self) -> SecondMoment:
         """What is known of E[x x^T]: rank, variances, axes; on the host."""
-        if self.on_host is not self:
-            return self.on_host.second_moment
-        return SecondMoment.of_root(self.root_xx) if self._sigma_xx is None else SecondMoment.of(self._sigma_xx)
+        if self._sigma_xx is not None:
+            return SecondMoment.of(np.asarray(self._sigma_xx))
+        return SecondMoment.of_root(np.asarray(self.root_xx))
 
     @property
     def input_spectrum(self) -> tuple[Any, Any]:
