@@ -190,15 +190,15 @@ def test_help_comes_without_jax(arguments):
 
 
 def test_ctrl_c_keeps_what_there_is(capsys, monkeypatch):
-    from deeplinear.flows.drive import Run
+    from deeplinear.flows.native import NativeRun
 
-    follow = Run.follow
+    follow = NativeRun.follow
 
     def interrupted_after_a_while(self, *arguments):
         threading.Timer(3.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         return follow(self, *arguments)
 
-    monkeypatch.setattr(Run, "follow", interrupted_after_a_while)
+    monkeypatch.setattr(NativeRun, "follow", interrupted_after_a_while)
     endless = ["--rtol", "1e-12", "--max-steps", "100000000", "--tolerance", "1e-13"]
     assert _exit_code(["learn", "digits", "--hidden", "8", *endless, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
