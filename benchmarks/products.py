@@ -1,9 +1,9 @@
 """Single products of the compiled engine beside BLAS: `python -m benchmarks.products`.
 
 A B and A^T B, as the field needs them, by every instruction set that the processor has; numpy's BLAS in the same
-process on the same core, the two taking turns. BLAS chooses its instruction set when it starts: OPENBLAS_CORETYPE=Haswell
-or Nehalem hold OpenBLAS to AVX2 or SSE, beside which `--level v3` and `--level baseline` are fair. One pinned core, one
-thread, CPU seconds, the least of all rounds: beside other jobs the shortest time is the least disturbed.
+process on the same core, the two taking turns. BLAS chooses its instruction set when it starts:
+OPENBLAS_CORETYPE=Haswell or Nehalem hold OpenBLAS to AVX2 or SSE, beside which `--level v3` and `--level baseline` are
+fair. One pinned core, one thread, CPU seconds, the least of all rounds, which is the least disturbed by other jobs.
 """
 
 import argparse
