@@ -1,6 +1,7 @@
 #include "door.h"
 
 #include "linear_algebra.h"
+#include "packing.h"
 
 namespace deeplinear {
 namespace {
@@ -15,7 +16,7 @@ bool all_finite(const double *numbers, size_t count) {
 
 // Sigma formed once, or both factors T and T^T in every evaluation: whichever is cheaper, unless the caller says that
 // small variances would be lost among the rounding of large ones.
-Inputs inputs_of(const deeplinear_problem &given, bool flipped, Arena &arena) {
+Inputs inputs_of(const deeplinear_problem &given, bool flipped, double *packing, Arena &arena) {
     Inputs made;
     made.flipped = flipped;
     if (!given.root) return made;
@@ -29,7 +30,7 @@ Inputs inputs_of(const deeplinear_problem &given, bool flipped, Arena &arena) {
     made.sigma = arena.matrix(d, d);
     if (arena.failed) return made;
     made.form = Inputs::FORMED;
-    multiply(made.sigma, Factors(made.root, made.root_transposed));
+    multiply(made.sigma, Factors(made.root, made.root_transposed), packing);
     return made;
 }
 
@@ -97,6 +98,12 @@ void fill(const Matrix &M, const double *given, bool flipped, double factor) {
             M.row(i)[j] = factor * given[flipped ? size_t(j) * M.rows + i : size_t(i) * M.columns + j];
 }
 
+size_t room_to_pack(const deeplinear_problem &given) {
+    int widest = given.root ? given.rank : 1;
+    for (int l = 0; l <= given.depth; l++) widest = given.widths[l] > widest ? given.widths[l] : widest;
+    return room_to_pack(widest);
+}
+
 int32_t prepare(const deeplinear_problem &given, Arena &arena, Problem &problem, Door &door) {
     const int h = given.depth, d_y = given.widths[h], d_x = given.widths[0];
     const bool flipped = d_y > d_x;
@@ -118,7 +125,10 @@ int32_t prepare(const deeplinear_problem &given, Arena &arena, Problem &problem,
     problem.optimum = arena.matrix(widths[h], widths[0]);
     if (arena.failed) return DEEPLINEAR_NO_MEMORY;
     fill(problem.optimum, given.optimum, flipped, 1 / whole);
-    problem.inputs = inputs_of(given, flipped, arena);
+    const size_t room = room_to_pack(given);
+    problem.packing = room ? arena.array<double>(room) : nullptr;
+    if (arena.failed) return DEEPLINEAR_NO_MEMORY;
+    problem.inputs = inputs_of(given, flipped, problem.packing, arena);
     if (arena.failed) return DEEPLINEAR_NO_MEMORY;
     door = {problem.layout, flipped, units};
     if (given.mask) {

@@ -54,6 +54,9 @@ int32_t refusal_of(const double *numbers, size_t count);
 // The number of weights, or 0 where sizes make no sense.
 int64_t weights_of(const deeplinear_problem &given);
 
+// Numbers that its products need room for, beside its matrices.
+size_t room_to_pack(const deeplinear_problem &given);
+
 // The problem in the engine's layout and units, and the door to it; a refusal where there is not enough memory, or
 // where the units are beyond float64.
 int32_t prepare(const deeplinear_problem &given, Arena &arena, Problem &problem, Door &door);

@@ -5,6 +5,7 @@
 
 #include "door.h"
 #include "linear_algebra.h"
+#include "packing.h"
 
 using namespace deeplinear;
 
@@ -34,6 +35,7 @@ double deeplinear_bytes(const deeplinear_problem *problem, const deeplinear_sett
     double numbers = (24 + double(settings->outputs)) * network + (implicit ? 3 : 1) * chain;
     numbers += DEEPLINEAR_LOG_WIDTH * double(settings->log);
     numbers += k * k + 2 * k * d_x + (k > 0 ? d_x * d_x : 0.0) + 4 * d_x * d_y;
+    numbers += double(room_to_pack(*problem));
     if (implicit && wide <= Preconditioner::WIDEST)
         numbers += 6 * chain + (h + 4) * (d_x * d_x + d_y * d_y) + (k > 0 ? double(Preconditioner::MOST_IN_BLOCKS) : 0);
     return 8 * numbers;
@@ -274,6 +276,29 @@ int32_t deeplinear_svd(int32_t rows, int32_t columns, const double *A, double *U
         for (int i = 0; i < few; i++) (flipped ? V : U)[size_t(i) * few + k] = J.row(from)[i];
         for (int j = 0; j < many; j++) (flipped ? U : V)[size_t(j) * few + k] = size > 0 ? M.row(from)[j] / size : 0.0;
     }
+    arena.free_all();
+    return DEEPLINEAR_FINE;
+}
+
+int32_t deeplinear_product(int32_t rows, int32_t columns, int32_t inner, int32_t transposed, int64_t times,
+                           const double *A, const double *B, double *C) {
+    const int32_t sides[] = {rows, columns, inner};
+    for (int32_t side : sides)
+        if (side < 1 || side > INT32_MAX - 64) return DEEPLINEAR_BAD_SIZES;
+    if (times < 1) return DEEPLINEAR_BAD_SIZES;
+    Arena arena;
+    const Matrix left = transposed ? arena.matrix(inner, rows) : arena.matrix(rows, inner),
+                 right = arena.matrix(inner, columns), product = arena.matrix(rows, columns);
+    const int widest = rows > columns ? rows : columns;
+    const size_t room = room_to_pack(widest > inner ? widest : inner);
+    double *packing = room ? arena.array<double>(room) : nullptr;
+    if (arena.failed) {
+        arena.free_all();
+        return DEEPLINEAR_NO_MEMORY;
+    }
+    fill(left, A, false, 1), fill(right, B, false, 1);
+    for (int64_t i = 0; i < times; i++) multiply(product, Factors(left, right, transposed), packing);
+    for (int i = 0; i < rows; i++) memcpy(C + size_t(i) * columns, product.row(i), size_t(columns) * sizeof(double));
     arena.free_all();
     return DEEPLINEAR_FINE;
 }

@@ -9,7 +9,7 @@
 #define DEEPLINEAR_ENGINE_H
 #include <stdint.h>
 
-#define DEEPLINEAR_ABI 2 /* raised when anything in this file changes */
+#define DEEPLINEAR_ABI 3 /* raised when anything in this file changes */
 
 #ifdef __cplusplus
 extern "C" {
@@ -113,6 +113,12 @@ int32_t deeplinear_derivative(
 
 /* A (rows, columns) = U diag(s) V^T with r = min(rows, columns): U (rows, r), s (r) decreasing, V (columns, r). */
 int32_t deeplinear_svd(int32_t rows, int32_t columns, const double *A, double *U, double *s, double *V);
+
+/* C (rows, columns) = A B, with A (rows, inner) and B (inner, columns), or A^T B with A (inner, rows) where
+   `transposed` is not 0: one of the products that evaluations consist of, computed so many times over, for whoever
+   measures them. */
+int32_t deeplinear_product(int32_t rows, int32_t columns, int32_t inner, int32_t transposed, int64_t times,
+                           const double *A, const double *B, double *C);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -17,16 +17,18 @@ void scaled(const Matrix &out, double factor, const Matrix &A) {
 }
 
 // out = D Sigma, or Sigma D where the problem is flipped. D is not out.
-void seen_by_inputs(const Inputs &inputs, const Matrix &D, const Matrix &rooted, const Matrix &out) {
-    if (inputs.form == Inputs::FORMED && !inputs.flipped) multiply(out, Factors(D, inputs.sigma));
-    if (inputs.form == Inputs::FORMED && inputs.flipped) multiply(out, Factors(inputs.sigma, D));
+void seen_by_inputs(const Problem &problem, const Matrix &D, const Matrix &rooted, const Matrix &out) {
+    const Inputs &inputs = problem.inputs;
+    double *const room = problem.packing;
+    if (inputs.form == Inputs::FORMED && !inputs.flipped) multiply(out, Factors(D, inputs.sigma), room);
+    if (inputs.form == Inputs::FORMED && inputs.flipped) multiply(out, Factors(inputs.sigma, D), room);
     if (inputs.form == Inputs::ROOT && !inputs.flipped) {
-        multiply(rooted, Factors(D, inputs.root));
-        multiply(out, Factors(rooted, inputs.root_transposed));
+        multiply(rooted, Factors(D, inputs.root), room);
+        multiply(out, Factors(rooted, inputs.root_transposed), room);
     }
     if (inputs.form == Inputs::ROOT && inputs.flipped) {
-        multiply(rooted, Factors(inputs.root_transposed, D));
-        multiply(out, Factors(inputs.root, rooted));
+        multiply(rooted, Factors(inputs.root_transposed, D), room);
+        multiply(out, Factors(inputs.root, rooted), room);
     }
 }
 
@@ -37,7 +39,7 @@ void pulled(const Problem &problem, double factor, const Matrix &A, const Matrix
         difference(D, factor, A, *B);
     else
         scaled(D, factor, A);
-    seen_by_inputs(problem.inputs, D, chain.rooted, out);
+    seen_by_inputs(problem, D, chain.rooted, out);
 }
 
 // What every layer gets beside the loss: its decay; and nothing at all where it is held.
@@ -78,7 +80,7 @@ void end_to_end(const Problem &problem, double *network, const Chain &chain, con
     if (top == 0) scaled(out, 1, product);
     for (int l = top - 1; l >= 0; l--) {
         const Matrix &next = l == 0 ? out : chain.above[l - 1];
-        multiply(next, Factors(product, layout.layer(network, l)));
+        multiply(next, Factors(product, layout.layer(network, l)), problem.packing);
         product = next;
     }
 }
@@ -93,10 +95,11 @@ void velocity(const Problem &problem, Chain &chain, double *network, double *out
     if (top == 0) scaled(layout.layer(out, 0), 1, chain.residual[0]);
     for (int l = 0; l < top && !problem.stopped(); l++) {
         if (l == 0) transpose(chain.residual[0], chain.residual_flipped[0]);
-        multiply(chain.residual_flipped[l + 1], Factors(layout.layer(network, l), chain.residual_flipped[l]));
+        multiply(chain.residual_flipped[l + 1], Factors(layout.layer(network, l), chain.residual_flipped[l]),
+                 problem.packing);
         const Matrix next = l + 1 == top ? layout.layer(out, top) : chain.residual[l + 1];
         transpose(chain.residual_flipped[l + 1], next);
-        multiply(layout.layer(out, l), Factors(chain.above[l], chain.residual[l], true));
+        multiply(layout.layer(out, l), Factors(chain.above[l], chain.residual[l], true), problem.packing);
     }
     decay_and_hold(problem, network, out);
 }
@@ -111,7 +114,7 @@ void derivative(
     for (int l = top - 1; l >= 0; l--) {
         const Matrix &next = l == 0 ? moved.end_to_end : moved.above[l - 1];
         const Factors terms[] = {{change, layout.layer(network, l)}, {at.above[l], layout.layer(direction, l)}};
-        multiply(next, terms, 2);
+        multiply(next, terms, 2, problem.packing);
         change = next;
     }
     pulled(problem, -problem.factor, change, nullptr, moved, moved.residual[0]);
@@ -120,11 +123,11 @@ void derivative(
         if (l == 0) transpose(moved.residual[0], moved.residual_flipped[0]);
         const Factors below[] = {{layout.layer(network, l), moved.residual_flipped[l]},
                                  {layout.layer(direction, l), at.residual_flipped[l]}};
-        multiply(moved.residual_flipped[l + 1], below, 2);
+        multiply(moved.residual_flipped[l + 1], below, 2, problem.packing);
         const Matrix next = l + 1 == top ? layout.layer(out, top) : moved.residual[l + 1];
         transpose(moved.residual_flipped[l + 1], next);
         const Factors both[] = {{moved.above[l], at.residual[l], true}, {at.above[l], moved.residual[l], true}};
-        multiply(layout.layer(out, l), both, 2);
+        multiply(layout.layer(out, l), both, 2, problem.packing);
     }
     decay_and_hold(problem, direction, out);
 }
@@ -135,9 +138,9 @@ double excess(const Problem &problem, const Matrix &W, Chain &scratch) {
     difference(D, 1, W, problem.optimum);
     if (inputs.form == Inputs::WHITE) return problem.factor / 2 * dot(D.at, D.at, room(D));
     if (inputs.flipped)
-        multiply(scratch.rooted, Factors(inputs.root_transposed, D));
+        multiply(scratch.rooted, Factors(inputs.root_transposed, D), problem.packing);
     else
-        multiply(scratch.rooted, Factors(D, inputs.root));
+        multiply(scratch.rooted, Factors(D, inputs.root), problem.packing);
     return problem.factor / 2 * dot(scratch.rooted.at, scratch.rooted.at, room(scratch.rooted));
 }
 

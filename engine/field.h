@@ -28,6 +28,7 @@ struct Problem {
     double factor;         // c
     const double *decay;   // gamma of every layer; null: none
     const uint64_t *mask;  // all bits of what learns, no bit of what is held, laid out as a network; null: all learns
+    double *packing;       // room for products of wide matrices (products.h)
     const volatile int *stop = nullptr;
 
     int rows() const { return layout.widths[layout.depth]; }

@@ -30,9 +30,10 @@ void mean_eigenvectors(const Matrix *own, const Matrix *other, int count, const 
 }
 
 // seen[l][a] = u_a^T own_l u_a for the rows u_a of `vectors`.
-void seen_by(const Matrix &vectors, const Matrix *own, int count, const Matrix &scratch, double *seen) {
+void seen_by(const Matrix &vectors, const Matrix *own, int count, const Matrix &scratch, double *packing,
+             double *seen) {
     for (int l = 0; l < count; l++) {
-        multiply(scratch, Factors(vectors, own[l]));
+        multiply(scratch, Factors(vectors, own[l]), packing);
         for (int a = 0; a < vectors.rows; a++) {
             double sum = 0;
             for (int i = 0; i < vectors.columns; i++) sum += scratch.row(a)[i] * vectors.row(a)[i];
@@ -51,6 +52,7 @@ Preconditioner Preconditioner::of(const Problem &problem, Arena &arena) {
     Preconditioner made;
     if (problem.rows() > WIDEST || problem.columns() > WIDEST) return made;
     made.flipped = inputs.flipped;
+    made.packing = problem.packing;
     made.unit_above = white || !inputs.flipped;
     made.unit_below = white || inputs.flipped;
     made.p = made.unit_above ? problem.rows() : inputs.root.columns;
@@ -111,7 +113,7 @@ void Preconditioner::sides(const Problem &problem, double *network) {
         copy(above_flipped[h - 1].at, problem.inputs.root.at, room(above_flipped[h - 1]));
     scale(above_flipped[h - 1].at, c, above_flipped[h - 1].at, room(above_flipped[h - 1]));
     for (int l = h - 1; l > 0; l--)
-        multiply(above_flipped[l - 1], Factors(layout.layer(network, l), above_flipped[l], true));
+        multiply(above_flipped[l - 1], Factors(layout.layer(network, l), above_flipped[l], true), packing);
     if (unit_below)
         identity(below[0]);
     else
@@ -121,16 +123,16 @@ void Preconditioner::sides(const Problem &problem, double *network) {
         if (l == 0 && unit_below)
             copy(below[1].at, W.at, size_t(W.rows) * W.stride);
         else
-            multiply(below[l + 1], Factors(W, below[l]));
+            multiply(below[l + 1], Factors(W, below[l]), packing);
     }
     for (int l = 0; l < h; l++) {
         weight[l] = 1 / (1 + (problem.decay ? tau * problem.decay[l] : 0.0));
         transpose(below[l], below_flipped[l]);
-        multiply(left[l], Factors(above_flipped[l], above_flipped[l], true));
+        multiply(left[l], Factors(above_flipped[l], above_flipped[l], true), packing);
         if (l == 0 && unit_below)
             identity(right[l]);
         else
-            multiply(right[l], Factors(below[l], below[l], true));
+            multiply(right[l], Factors(below[l], below[l], true), packing);
         scale(right[l].at, weight[l], right[l].at, room(right[l]));
     }
 }
@@ -140,8 +142,8 @@ void Preconditioner::diagonalise(const Problem &problem) {
     mean_eigenvectors(left, right, h, mean_left, U, squares);
     mean_eigenvectors(right, left, h, mean_right, V, squares);
     transpose(V, V_flipped);
-    seen_by(U, left, h, turned_left, seen_left);
-    seen_by(V, right, h, turned_right, seen_right);
+    seen_by(U, left, h, turned_left, packing, seen_left);
+    seen_by(V, right, h, turned_right, packing, seen_right);
     for (int a = 0; a < p; a++)
         for (int b = 0; b < q; b++) {
             double sum = 0;
@@ -156,10 +158,10 @@ void Preconditioner::block(const Problem &problem) {
     const Matrix *own = flipped ? left : right;
     if (flipped) {
         mean_eigenvectors(right, left, h, mean_right, V, squares);
-        seen_by(V, right, h, turned_right, seen_right);
+        seen_by(V, right, h, turned_right, packing, seen_right);
     } else {
         mean_eigenvectors(left, right, h, mean_left, U, squares);
-        seen_by(U, left, h, turned_left, seen_left);
+        seen_by(U, left, h, turned_left, packing, seen_left);
     }
     const double *seen = flipped ? seen_right : seen_left;
     for (int a = 0; a < count; a++) {
@@ -172,24 +174,24 @@ void Preconditioner::block(const Problem &problem) {
 // to = about (I + tau B E^-1 B^T)^-1 from. 
 void Preconditioner::nearly(const Matrix &from, const Matrix &to) {
     if (form == DIAGONAL) {
-        multiply(to, Factors(U, from));
-        multiply(between, Factors(to, V_flipped));
+        multiply(to, Factors(U, from), packing);
+        multiply(between, Factors(to, V_flipped), packing);
         for (int a = 0; a < p; a++)
             for (int b = 0; b < q; b++) between.row(a)[b] /= stiffness.row(a)[b];
-        multiply(to, Factors(U, between, true));
-        multiply(between, Factors(to, V));
+        multiply(to, Factors(U, between, true), packing);
+        multiply(between, Factors(to, V), packing);
         copy(to.at, between.at, room(to));
         return;
     }
     // in rows of eigenvectors each row has a block of its own
     const Matrix &basis = flipped ? V : U;
     if (flipped) transpose(from, Z_flipped);
-    multiply(turned, Factors(basis, flipped ? Z_flipped : from));
+    multiply(turned, Factors(basis, flipped ? Z_flipped : from), packing);
     for (int a = 0; a < turned.rows; a++) {
         const Matrix row = {turned.row(a), 1, turned.columns, turned.stride};
-        multiply({solved.row(a), 1, solved.columns, solved.stride}, Factors(row, blocks[a]));
+        multiply({solved.row(a), 1, solved.columns, solved.stride}, Factors(row, blocks[a]), packing);
     }
-    multiply(turned, Factors(basis, solved, true));
+    multiply(turned, Factors(basis, solved, true), packing);
     if (flipped)
         transpose(turned, to);
     else
@@ -203,14 +205,14 @@ void Preconditioner::see(const Problem &problem, double *direction) {
     int count = 0;
     Matrix apart = {};
     for (int l = 0; l < h; l++) {
-        multiply(passed[l], Factors(above_flipped[l], layout.layer(direction, l), true));
+        multiply(passed[l], Factors(above_flipped[l], layout.layer(direction, l), true), packing);
         if (l == 0 && unit_below)
             apart = passed[0];
         else
             terms[count++] = Factors(passed[l], below[l]);
     }
     if (count)
-        multiply(Z, terms, count);
+        multiply(Z, terms, count, packing);
     else
         clear(Z.at, room(Z));
     if (apart.at) add(Z, 1, apart);
@@ -225,10 +227,10 @@ void Preconditioner::solve(const Problem &problem) {
         if (l == 0 && unit_below)
             scale(carried[l].at, weight[l], first.at, room(first));
         else
-            multiply(carried[l], Factors(first, right[l]));
+            multiply(carried[l], Factors(first, right[l]), packing);
         terms[l] = Factors(left[l], carried[l]);
     }
-    multiply(rest, terms, h);
+    multiply(rest, terms, h, packing);
     plus(rest.at, first.at, tau, rest.at, room(rest));
     nearly(rest, answer);
     scale(first.at, 2, first.at, room(first));
@@ -250,8 +252,8 @@ void Preconditioner::apply(const Problem &problem, double *direction, double *ou
         if (l == 0 && unit_below)
             copy(answered[l].at, answer.at, room(answer));
         else
-            multiply(answered[l], Factors(answer, below_flipped[l]));
-        multiply(layout.layer(out, l), Factors(above_flipped[l], answered[l]));
+            multiply(answered[l], Factors(answer, below_flipped[l]), packing);
+        multiply(layout.layer(out, l), Factors(above_flipped[l], answered[l]), packing);
         scale(out + start, -tau * weight[l], out + start, length);
         plus(out + start, out + start, weight[l], direction + start, length);
     }

@@ -36,6 +36,7 @@ class Preconditioner {
     bool unit_below = true;     // P_0 is the identity, not T
     double tau = 0;
     int p = 0, q = 0;           // rows and columns of B V
+    double *packing = nullptr;  // the problem's
     double *weight = nullptr;   // [l] 1 / E_l
     Matrix *above_flipped = nullptr, *below = nullptr, *below_flipped = nullptr;  // [l] S_l^T, P_l, P_l^T
     Matrix *left = nullptr, *right = nullptr;     // [l] S_l S_l^T (p, p), P_l^T P_l / E_l (q, q)

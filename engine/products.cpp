@@ -1,7 +1,11 @@
 // Register-blocked products: a tile of C stays in registers while the whole inner index runs. B is read in vectors
-// along its rows, A entry by entry, so that A may as well be transposed. Nothing is packed: up to about 256 wide, and
-// always between wide inputs and few outputs, the matrices lie in the first two caches as they are.
+// along its rows, A entry by entry, so that A may as well be transposed. Nothing is packed unless packing.h
+// says so: up to a few hundred wide, and always between wide inputs and few outputs, the matrices lie in the first two
+// caches as they are.
 #include "products.h"
+
+#include "packing.h"
+#include "tiles.h"
 
 namespace deeplinear {
 namespace {
@@ -13,42 +17,13 @@ typedef Vector4 Narrow;
 typedef Wide Narrow;
 #endif
 
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int REGISTERS = 32;
-#else
-constexpr int REGISTERS = 16;
-#endif
-#ifdef __clang__
-constexpr int ENTRIES = 2;  // it takes the next entry of A while the last one is in use
-#else
-constexpr int ENTRIES = 1;
-#endif
-constexpr int MOST_ROWS = 8, MOST_VECTORS = 3;
-
-// Rows of a tile of so many vectors: the accumulators, one row of B and entries of A fit into the registers.
-constexpr int rows_beside(int vectors) {
-    const int rows = (REGISTERS - vectors - ENTRIES) / vectors;
-    return rows < 1 ? 1 : rows < MOST_ROWS ? rows : MOST_ROWS;
-}
-
 template <class V, int ROWS, int VECTORS>
 void tile(double *c, size_t stride, const Factors *terms, int count, size_t top, size_t left) {
     constexpr size_t LENGTH = sizeof(V) / sizeof(double);
     V sums[ROWS][VECTORS] = {};
     for (const Factors *term = terms; term < terms + count; term++) {
         const double *a = term->a + top * term->down, *b = term->b + left;
-        const size_t down = term->down, along = term->along, next = term->stride;
-        for (int k = term->inner; k > 0; k--, a += along, b += next) {
-            V row[VECTORS];
-#pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; v++) row[v] = load<V>(b + v * LENGTH);
-#pragma GCC unroll 8
-            for (int r = 0; r < ROWS; r++) {
-                const double entry = a[r * down];
-#pragma GCC unroll 8
-                for (int v = 0; v < VECTORS; v++) sums[r][v] += entry * row[v];
-            }
-        }
+        accumulate(sums, a, term->down, term->along, b, term->stride, term->inner);
     }
     c += top * stride + left;
 #pragma GCC unroll 8
@@ -58,38 +33,22 @@ void tile(double *c, size_t stride, const Factors *terms, int count, size_t top,
 }
 
 using Tile = void (*)(double *, size_t, const Factors *, int, size_t, size_t);
-constexpr int fitting(int rows, int vectors) { return rows < rows_beside(vectors) ? rows : rows_beside(vectors); }
+template <class V> constexpr Tile TILES[MOST_VECTORS][MOST_ROWS] = DEEPLINEAR_TILES(tile);
 
-#define TILES_OF(vectors)                                                                                         \
-    {tile<V, fitting(1, vectors), vectors>, tile<V, fitting(2, vectors), vectors>,                                \
-     tile<V, fitting(3, vectors), vectors>, tile<V, fitting(4, vectors), vectors>,                                \
-     tile<V, fitting(5, vectors), vectors>, tile<V, fitting(6, vectors), vectors>,                                \
-     tile<V, fitting(7, vectors), vectors>, tile<V, fitting(8, vectors), vectors>}
-template <class V> constexpr Tile TILES[MOST_VECTORS][MOST_ROWS] = {TILES_OF(1), TILES_OF(2), TILES_OF(3)};
-#undef TILES_OF
-constexpr int ROWS_BESIDE[] = {rows_beside(1), rows_beside(2), rows_beside(3)};
-
-// C in panels of up to three vectors, each in tiles of about equally many rows: no stub of a row or two at the end,
-// whose few sums would wait for each other.
+// C in panels of up to three vectors, each in tiles.
 template <class V> void in_tiles(const Matrix &C, size_t width, const Factors *terms, int count) {
     constexpr size_t LENGTH = sizeof(V) / sizeof(double);
-    size_t vectors = width / LENGTH, left = 0;
-    for (size_t panels = (vectors + MOST_VECTORS - 1) / MOST_VECTORS; panels > 0; panels--) {
-        const size_t wide = panels == 1 ? vectors : (vectors + panels - 1) / panels;
-        const int most = ROWS_BESIDE[wide - 1];
-        int rows = C.rows, top = 0;
-        for (int blocks = (rows + most - 1) / most; blocks > 0; blocks--) {
-            const int high = blocks == 1 ? rows : (rows + blocks - 1) / blocks;
-            TILES<V>[wide - 1][high - 1](C.at, C.stride, terms, count, size_t(top), left);
-            top += high, rows -= high;
-        }
-        left += wide * LENGTH, vectors -= wide;
-    }
+    in_parts(int(width / LENGTH), MOST_VECTORS, [&](int left, int wide) {
+        in_parts(C.rows, ROWS_BESIDE[wide - 1], [&](int top, int high) {
+            TILES<V>[wide - 1][high - 1](C.at, C.stride, terms, count, size_t(top), size_t(left) * LENGTH);
+        });
+    });
 }
 
 }  // namespace
 
-void multiply(const Matrix &C, const Factors *terms, int count) {
+void multiply(const Matrix &C, const Factors *terms, int count, double *room) {
+    if (room && is_packed(C, terms, count)) return multiply_packed(C, terms, count, room);
     // the padding of a row is computed too: zeros times zeros
     if (C.columns <= NARROW)
         in_tiles<Narrow>(C, (size_t(C.columns) + 3) / 4 * 4, terms, count);

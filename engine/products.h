@@ -1,4 +1,4 @@
-// Products of matrices whose sizes are known at run time only, a few entries to a few hundred wide.
+// Products of matrices whose sizes are known at run time only, a few entries to a few thousand wide.
 #pragma once
 #include "simd.h"
 
@@ -39,9 +39,10 @@ struct Factors {
           inner(B.rows) {}
 };
 
-// C = op(A) B, or a sum of so many such products. C is none of the factors.
-void multiply(const Matrix &C, const Factors *terms, int count);
-inline void multiply(const Matrix &C, const Factors &only) { multiply(C, &only, 1); }
+// C = op(A) B, or a sum of so many such products. C is none of the factors. `room` is `room_to_pack` numbers for wide
+// matrices; null where no width is enough for any.
+void multiply(const Matrix &C, const Factors *terms, int count, double *room);
+inline void multiply(const Matrix &C, const Factors &only, double *room) { multiply(C, &only, 1, room); }
 
 // B = A^T. A has room, filled with zeros, for whole blocks of 4 rows.
 void transpose(const Matrix &A, const Matrix &B);

@@ -76,3 +76,19 @@ def engine_library():
         pytest.fail("the engine's tests build it with `make engine`, and there is no `make` here")
     if done.returncode:
         pytest.fail(f"`make engine` failed:\n{done.stderr[-2000:]}")
+
+
+@pytest.fixture(params=("baseline", "v3", "v4"))  # library.LEVELS, which is imported after the hooks of jaxtyping
+def level(request, monkeypatch):
+    """Every instruction set that this processor has, one after another."""
+    from deeplinear.dynamics import library
+
+    monkeypatch.setenv(library.FORCED, request.param)
+    library.load.cache_clear()
+    try:
+        library.load()
+    except ImportError as error:
+        assert "cannot run" in str(error), error
+        pytest.skip(str(error))
+    yield request.param
+    library.load.cache_clear()

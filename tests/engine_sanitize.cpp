@@ -231,6 +231,36 @@ static int32_t spoil(deeplinear_problem &problem, deeplinear_settings &settings,
     }
 }
 
+// Wide problems, whose products are packed (engine/packing.h): a field, a step and single products.
+static void widen(int round) {
+    const int32_t square = 513 + random_below(30);
+    const int32_t widths[][3] = {{square, 514, 515}, {1500, 2000, 70}, {70, 2000, 1500}};
+    const int32_t *chosen = widths[round / 100 % 3];
+    Question q = {};
+    q.problem.depth = 2, q.problem.widths = chosen, q.problem.factor = 1;
+    q.n = size_t(chosen[1]) * (size_t(chosen[0]) + chosen[2]);
+    double *optimum = numbers(size_t(chosen[0]) * chosen[2], 1), *out = numbers(q.n, 0);
+    q.problem.optimum = optimum, q.weights = numbers(q.n, 0.01);
+    q.settings = {DEEPLINEAR_ROCK4, 1e-2, 1e-12, nullptr, 0, 1, -INFINITY, 1, 1, 0};
+    deeplinear_run *run;
+    if (deeplinear_velocity(&q.problem, q.weights, out)) fail(round, "a wide field was refused");
+    if (deeplinear_begin(&q.problem, &q.settings, q.weights, &run)) fail(round, "a wide problem was refused");
+    advance(round, run, 1, random_below(2) ? 0 : 1 + random_below(100000));
+    deeplinear_free(run);
+    const int rows = 64 + random_below(100), columns = 1300 + random_below(9), inner = 1600 + random_below(300);
+    double *A = numbers(size_t(rows) * inner, 1), *B = numbers(size_t(inner) * columns, 1),
+           *C = numbers(size_t(rows) * columns, 0);
+    if (deeplinear_product(rows, columns, inner, random_below(2), 1, A, B, C)) fail(round, "a product was refused");
+    if (deeplinear_product(rows, 0, inner, 0, 1, A, B, C) != DEEPLINEAR_BAD_SIZES ||
+        deeplinear_product(rows, columns, inner, 0, 0, A, B, C) != DEEPLINEAR_BAD_SIZES)
+        fail(round, "a product was not refused");
+    allocations_left = random_below(4), starved = false;
+    if (deeplinear_product(rows, columns, inner, 0, 1, A, B, C) != DEEPLINEAR_NO_MEMORY || !starved)
+        fail(round, "a product without memory");
+    allocations_left = -1;
+    free(optimum), free(out), free(q.weights), free(A), free(B), free(C);
+}
+
 // Whatever is wrong is refused, and nothing of it stays.
 static void refuse(int round, const Question &q) {
     deeplinear_problem problem = q.problem;
@@ -292,6 +322,7 @@ int main(int count, char **arguments) {
             fail(round, "refused without reason");
         }
         forget(q);
+        if (round % 100 == 99) widen(round);
     }
     printf("%d problems, %lld steps, %lld refused\n", rounds, (long long)steps, (long long)refused);
     return 0;

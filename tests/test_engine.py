@@ -16,24 +16,10 @@ import rock4_numpy
 from engine_problems import all_of, product, random_case
 from scipy.integrate import solve_ivp
 
-from deeplinear.dynamics import engine, library
+from deeplinear.dynamics import engine
 from deeplinear.dynamics.engine import Problem, Run, Settings
 
 pytestmark = pytest.mark.usefixtures("engine_library")
-
-
-@pytest.fixture(params=library.LEVELS)
-def level(request, monkeypatch):
-    """Every instruction set that this processor has, one after another."""
-    monkeypatch.setenv(library.FORCED, request.param)
-    library.load.cache_clear()
-    try:
-        library.load()
-    except ImportError as error:
-        assert "cannot run" in str(error), error
-        pytest.skip(str(error))
-    yield request.param
-    library.load.cache_clear()
 
 
 def close(ours, theirs, tolerance=1e-12):

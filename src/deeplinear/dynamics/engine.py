@@ -201,6 +201,23 @@ def svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return U, s, V
 
 
+def product(A: np.ndarray, B: np.ndarray, transposed: bool = False, times: int = 1) -> np.ndarray:
+    """A B, or A^T B, by the engine's own products, computed `times` over for whoever measures them.
+
+    A (m, k), or (k, m) where `transposed`; B (k, n). `ValueError` for other shapes, no entries, and `times` below 1.
+
+    >>> product(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])).tolist()
+    [[11.0]]
+    """
+    A, B = np.ascontiguousarray(A, dtype=float), np.ascontiguousarray(B, dtype=float)
+    inner, rows = A.shape if transposed else A.shape[::-1]
+    _check("B", (inner, B.shape[-1]), B.shape)
+    C = np.empty((rows, B.shape[1]))
+    sizes = rows, B.shape[1], inner, int(transposed), times
+    _refuse(load().call["product"](*sizes, A.ctypes.data, B.ctypes.data, C.ctypes.data))
+    return C
+
+
 class Run:
     """One integration: begun here, carried on by `advance`, read by `outputs`, kept by `state` and `restore`.
 

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ABI = 2
+ABI = 3
 PACKAGE = Path(str(resources.files("deeplinear")))
 FOLDER = PACKAGE / "_engine"
 SOURCES = PACKAGE.parents[1] / "engine"
@@ -84,6 +84,7 @@ SIGNATURES: dict[str, tuple[Any, tuple]] = {
     "free": (None, (c_void_p,)),
     "velocity": (c_int32, (POINTER(CProblem), c_void_p, c_void_p)),
     "derivative": (c_int32, (POINTER(CProblem), c_void_p, c_void_p, c_void_p)),
+    "product": (c_int32, (c_int32, c_int32, c_int32, c_int32, c_int64, c_void_p, c_void_p, c_void_p)),
     "svd": (c_int32, (c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p)),
 }
 
