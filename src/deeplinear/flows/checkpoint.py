@@ -206,7 +206,7 @@ def _of_values(tree: Any) -> str:
     return sha.hexdigest()
 
 
-def _of_function(objective: Any, W: jax.Array) -> str:
+def _of_function(objective: Any, W: Any) -> str:
     """A hash of what an objective computes: its program as JAX sees it, and every constant in it."""
     if isinstance(objective, SquaredError):  # its arrays are all of it
         return _of_values(objective)

@@ -37,6 +37,7 @@ from .sequence import through_tasks
 
 FINEST_RTOL = 1e-13  # below this rounding of float64 outweighs the tolerance
 ATOL = 1e-320, 1e300  # bounds of the absolute tolerance
+COMPILED_ATOL = 1e-200  # lower bound in JAX's programs, for which denormal numbers are zero
 TIGHT = 1e-8  # rtol from which a method of order 8 takes fewer evaluations than a stabilised one of order 4
 
 
@@ -138,7 +139,7 @@ def gradient_flow(
     started = time.perf_counter()
     network, problem, batch = _check_problem(objective, network, mask, (weight_decay, rates), solver)
     traced = is_traced(problem.objective, network, problem, ts)
-    rtol, least = _check_tolerances(rtol, atol, tolerance, problem.objective, network)
+    rtol, least = _check_tolerances((rtol, atol, tolerance), problem, network, traced)
     times = None if ts is None else check_times(ts, increasing=True)
     _check_limits(max_time, max_steps, keep, threads)
     room = _with_diffrax() if traced or not isinstance(solver, str) else None
@@ -319,12 +320,16 @@ def _check_problem(objective: Any, network: Any, mask: Any, of_layers: tuple[Any
     return network, Problem(objective, mask, decay, check_rates(of_layers[1], network.depth)), batch
 
 
-def _check_tolerances(rtol: float, atol: Any, tolerance: float, objective: Any, network: Network) -> tuple[float, Any]:
+def _check_tolerances(
+    asked: tuple[float, Any, float], problem: Problem, network: Network, traced: bool
+) -> tuple[float, Any]:
     """`rtol`, and `atol` for every member of an ensemble.
 
     A single layer does not grow out of itself, as products do: it may start at zero, and errors count beside where it
     goes.
     """
+    rtol, atol, tolerance = asked
+    least = ATOL[0] if is_native(problem) and not traced else COMPILED_ATOL
     if not FINEST_RTOL <= rtol < 1:
         raise ValueError(f"`rtol`: got {rtol}; float64 can give {FINEST_RTOL:g} to 1")
     if not FINEST_TOLERANCE <= tolerance < 1:
@@ -335,11 +340,11 @@ def _check_tolerances(rtol: float, atol: Any, tolerance: float, objective: Any, 
         raise ValueError(f"`atol`: got {atol}; give a finite number of at least 0")
     if any(isinstance(W, Tracer) for W in network.weights):
         sizes = jnp.stack(layer_norms(jax.lax.stop_gradient(network)))
-        return float(rtol), jnp.maximum(1e-9 * rtol * sizes.max() if atol is None else atol, ATOL[0])
+        return float(rtol), jnp.maximum(1e-9 * rtol * sizes.max() if atol is None else atol, least)
     size = np.max(layer_sizes(network), axis=0)
-    if network.depth == 1:
-        size = np.maximum(size, _size_ahead(objective, network.weights[0]))
-    return float(rtol), np.clip(1e-9 * rtol * size if atol is None else np.full(size.shape, atol), *ATOL)
+    if network.depth == 1 and not traced:
+        size = np.maximum(size, _size_ahead(problem.objective, network.weights[0]))
+    return float(rtol), np.clip(1e-9 * rtol * size if atol is None else np.full(size.shape, atol), least, ATOL[1])
 
 
 def _size_ahead(objective: Any, W: Any) -> Any:
